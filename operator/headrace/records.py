@@ -1,0 +1,83 @@
+"""The values that travel through the data plane: shards, positions, records, checkpoints. Frozen, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One shard of a stream as the source lists it; `parents` are the ids it was split or merged from."""
+
+    shard_id: str
+    parents: tuple[str, ...] = ()
+
+
+class StartingPosition(StrEnum):
+    """Where reading begins (contract A.1)."""
+
+    TRIM_HORIZON = "TRIM_HORIZON"
+    LATEST = "LATEST"
+    AT_TIMESTAMP = "AT_TIMESTAMP"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a mapping starts, pinned before its first read: the oldest record, or the first one at `timestamp`.
+
+    `timestamp` is in epoch seconds; None stands for TRIM_HORIZON. LATEST never gets this far: it is pinned to a time.
+    """
+
+    timestamp: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """Behind the record with this sequence number."""
+
+    sequence_number: str
+
+
+Position = Start | After
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a shard, ready to be delivered.
+
+    `event` is the record's JSON as it stands in the Lambda event (contract D), `arrival` the approximate arrival time
+    in epoch seconds, `key` what decides the lane (the partition key).
+    """
+
+    sequence_number: str
+    arrival: float
+    key: str
+    event: bytes
+
+
+Batch = tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What one read of a shard gave.
+
+    `behind` is how far the read stopped short of the shard's tip, in seconds (0 at the tip); `ended` says that the
+    shard is closed and was read to its end.
+    """
+
+    records: Batch = ()
+    behind: float = 0.0
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a shard is decided: every record up to `sequence_number` was acknowledged or handed over (contract B.8).
+
+    `finished` says that the shard has ended and its last record is decided, so that its children may start.
+    """
+
+    sequence_number: str | None = None
+    finished: bool = False

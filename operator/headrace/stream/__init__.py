@@ -1,0 +1,1 @@
+"""The data plane: one file per arrow of poll → batch → invoke → classify → decide → checkpoint | destination."""

@@ -1,0 +1,59 @@
+"""How a function is called: a Protocol, the values of a call, and one file per protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came back: HTTP status, the headers that matter (lower-case names), the body (at most 6 MB and a little)."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Fault(StrEnum):
+    """Why there is no response."""
+
+    NOT_CONNECTED = "NotConnected"
+    """The request never reached the function: refused, DNS, TLS, connect time-out, or a kept connection gone stale."""
+    TIMED_OUT = "TimedOut"
+    """The request was sent and the function's time ran out."""
+    DROPPED = "Dropped"
+    """The request was sent over a new connection, which then broke: the process behind it died or hung up."""
+    TOO_LARGE = "TooLarge"
+    """The response is over the 6 MB a function may answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoResponse:
+    """A call without a usable response."""
+
+    fault: Fault
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One invocation: the event, and what the headers tell (design, "The custom resource")."""
+
+    event: bytes
+    request_id: str
+    attempt: int
+    shard_id: str
+
+
+class Function(Protocol):
+    """A function behind HTTP."""
+
+    async def invoke(self, call: Call) -> Response | NoResponse:
+        """Sends one event and waits for the answer, at most the function's time; judges nothing, never retries."""
+        ...
+
+    async def aclose(self) -> None:
+        """Frees the connections."""
+        ...
