@@ -1,0 +1,128 @@
+"""Names of what lies in a Kubernetes cluster: kinds, labels, annotations, children of a mapping. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GROUP = "headrace.dev"
+API_VERSION = f"{GROUP}/v1alpha1"
+
+LABEL_MAPPING_UID = f"{GROUP}/mapping-uid"
+"""On everything that belongs to a mapping: its full UID, so that one selector finds it all."""
+ANNOTATION_REPORT = f"{GROUP}/report"
+"""On a heartbeat Lease: what the poller alone knows, as JSON (`Heartbeat`)."""
+
+_CUT = 40
+"""A mapping's name is cut to so many characters in its children's names, so that pods' names stay valid host names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A namespaced kind of object."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+    def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
+        """The address on the API server; without a namespace that of all of them."""
+        root = f"/api/{self.api_version}" if "/" not in self.api_version else f"/apis/{self.api_version}"
+        where = f"/namespaces/{namespace}" if namespace is not None else ""
+        return "/".join(part for part in (f"{root}{where}/{self.plural}", name, subresource) if part)
+
+
+EVENT_SOURCE_MAPPING = Kind(API_VERSION, "EventSourceMapping", "eventsourcemappings")
+SHARD_LEASE = Kind(API_VERSION, "ShardLease", "shardleases")
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
+ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+
+
+@dataclass(frozen=True, slots=True)
+class MappingRef:
+    """Which mapping: the name may be used again, the UID never is."""
+
+    namespace: str
+    name: str
+    uid: str
+
+    @property
+    def child_name(self) -> str:
+        """The name of its children, one of each kind: at most 49 characters."""
+        return f"{self.name[:_CUT].rstrip('-.')}-{self.uid[:8]}"
+
+    def child_name_for(self, what: str) -> str:
+        """The name of one of several children of a kind: of a shard, of a poller."""
+        return f"{self.child_name}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
+
+    @property
+    def selector(self) -> str:
+        """The label selector of everything that belongs to it."""
+        return f"{LABEL_MAPPING_UID}={self.uid}"
+
+    def metadata(self, name: str) -> dict[str, Any]:
+        """The metadata of a child: labelled and owned, so that it goes with the mapping."""
+        return {
+            "name": name,
+            "namespace": self.namespace,
+            "labels": self.labels,
+            "ownerReferences": [self.owner_reference],
+        }
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of a child."""
+        return {
+            "app.kubernetes.io/name": "headrace",
+            "app.kubernetes.io/component": "poller",
+            "app.kubernetes.io/instance": self.child_name,
+            "app.kubernetes.io/managed-by": "headrace",
+            LABEL_MAPPING_UID: self.uid,
+        }
+
+    @property
+    def owner_reference(self) -> dict[str, Any]:
+        """Ties a child's life to the mapping's, without holding up its deletion."""
+        return {
+            "apiVersion": API_VERSION,
+            "kind": EVENT_SOURCE_MAPPING.kind,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": False,
+        }
+
+    def owns(self, body: Mapping[str, Any]) -> bool:
+        """Whether an object is this mapping's: only its owner may change or delete it."""
+        return any(owner.get("uid") == self.uid for owner in body["metadata"].get("ownerReferences") or ())
+
+
+def ref_of(body: Mapping[str, Any]) -> MappingRef:
+    """The reference of a mapping as the API server gives it."""
+    metadata = body["metadata"]
+    return MappingRef(metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+def owner_of(body: Mapping[str, Any]) -> str | None:
+    """The name of the mapping that owns an object."""
+    for owner in body["metadata"].get("ownerReferences") or ():
+        if owner.get("kind") == EVENT_SOURCE_MAPPING.kind and str(owner.get("apiVersion", "")).startswith(f"{GROUP}/"):
+            return str(owner["name"])
+    return None
+
+
+_UNFIT = re.compile(r"[^a-z0-9]+")
+
+
+def identity_name(identity: str) -> str:
+    """An identity (a pod's name, a host's) as a part of an object's name."""
+    return _UNFIT.sub("-", identity.lower()).strip("-")[-63:] or "poller"

@@ -1,0 +1,328 @@
+"""Checkpoints in ShardLease objects: one per shard, owned by the mapping, shown by `kubectl get shl`.
+
+Every write is a compare-and-swap on `resourceVersion`. A refused or timed-out write means: read again. The shard is
+lost only if holder or incarnation are no longer mine; else the write is repeated on the new version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from headrace.cluster import ClusterError, ObjectNotFound
+from headrace.errors import LeaseLost, Reason, StoreError
+from headrace.records import Checkpoint, Shard, Start
+from headrace.resources import SHARD_LEASE, MappingRef
+from headrace.stream.shards import startable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from headrace.cluster import Body, Cluster
+
+WRITE_INTERVAL = 1.0
+AGE_INTERVAL = 10.0
+"""Least seconds between two writes that would only tell a new iterator age."""
+RELEASE_PATIENCE = 5.0
+"""Seconds in which leases are given back at the end; whoever comes next takes them anyway."""
+_TRIES = 4
+_PARALLEL = 16
+_LONGEST_ERROR = 1024
+_RETRIED = frozenset({0, 409})
+
+HELD, WAITING, AVAILABLE, FINISHED = "Held", "Waiting", "Available", "Finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who writes: a pod or host, and which of its lives."""
+
+    identity: str
+    incarnation: str
+
+    def holds(self, lease: Body) -> bool:
+        """Whether a ShardLease is held by this very life."""
+        status = _status(lease)
+        return status.get("holder") == self.identity and status.get("incarnation") == self.incarnation
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFacts:
+    """What `kubectl get shl` tells of a shard beside its checkpoint; the age in seconds."""
+
+    state: str = HELD
+    attempts: int = 0
+    last_error: str | None = None
+    iterator_age_seconds: float | None = None
+
+
+@dataclass(slots=True)
+class _Lease:
+    """A ShardLease as last seen; whoever writes it holds the lock."""
+
+    body: Body
+    facts: ShardFacts | None = None
+    written_at: float = 0.0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class KubernetesStore:
+    """The ShardLeases of one mapping, taken on first sight: a predecessor's next write fails with LeaseLost.
+
+    `start` is where the mapping begins when that follows from the mapping itself, else None.
+    """
+
+    write_interval = WRITE_INTERVAL
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        mapping: MappingRef,
+        holder: Holder,
+        start: Start | None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._cluster = cluster
+        self._mapping = mapping
+        self._holder = holder
+        self._start = start
+        self._clock = clock
+        self._leases: dict[str, _Lease] = {}
+        self._parallel = asyncio.Semaphore(_PARALLEL)
+
+    async def start(self) -> Start | None:
+        """Where the mapping starts, as far as its creation time decides it."""
+        return self._start
+
+    async def pin(self, start: Start) -> Start:
+        """Nothing needs storing: what decides the start is in the mapping and does not change."""
+        return self._start or start
+
+    async def load(self, shards: Sequence[Shard]) -> Mapping[str, Checkpoint]:
+        """Every checkpoint. Takes the leases of unfinished `shards`, makes missing ones; LeaseLost: one was taken away."""
+        with _told_as_store_error():
+            bodies = await self._cluster.select(SHARD_LEASE, self._mapping.namespace, self._mapping.selector)
+        found = {body["spec"]["shardId"]: body for body in bodies if self._is_ours(body)}
+        checkpoints = {shard_id: checkpoint_of(body) for shard_id, body in found.items()}
+        ready = {shard.shard_id for shard in startable(shards, checkpoints)}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for shard in shards:
+                    if not checkpoints.get(shard.shard_id, Checkpoint()).finished:
+                        state = HELD if shard.shard_id in ready else WAITING
+                        tasks.create_task(self._take(shard, found.get(shard.shard_id), state))
+        except ExceptionGroup as group:
+            raise _most_telling(group) from group
+        known = {shard_id: checkpoint_of(lease.body) for shard_id, lease in self._leases.items()}
+        return {shard_id: each for shard_id, each in (checkpoints | known).items() if each != Checkpoint()}
+
+    async def _take(self, shard: Shard, body: Body | None, state: str) -> None:
+        async with self._parallel:
+            if shard.shard_id in self._leases:
+                await self._keep(shard.shard_id, body, state)
+                return
+            with _told_as_store_error():
+                if body is None:
+                    body = await self._create(shard, state)
+                if not self._holder.holds(body):
+                    body = await self._seize(body, state)
+            self._leases[shard.shard_id] = _Lease(body, written_at=self._clock())
+
+    async def _keep(self, shard_id: str, body: Body | None, state: str) -> None:
+        if body is None:  # its label is gone, or all of it
+            with _told_as_store_error():
+                body = await self._reread(self._leases[shard_id].body)
+        if not self._holder.holds(body):
+            raise LeaseLost(shard_id)
+        if state == HELD and _status(self._leases[shard_id].body).get("state") == WAITING:
+            await self._write(shard_id, lambda status: status | {"state": HELD})
+
+    async def _create(self, shard: Shard, state: str) -> Body:
+        name = self._mapping.child_name_for(shard.shard_id)
+        body = {
+            "apiVersion": SHARD_LEASE.api_version,
+            "kind": SHARD_LEASE.kind,
+            "metadata": self._mapping.metadata(name),
+            "spec": {
+                "mappingName": self._mapping.name,
+                "mappingUid": self._mapping.uid,
+                "shardId": shard.shard_id,
+                "parents": list(shard.parents),
+            },
+            "status": self._stamped(self._ownership(state)),
+        }
+        try:
+            return await self._cluster.create(SHARD_LEASE, body)
+        except ClusterError as error:
+            if error.status not in _RETRIED:
+                raise
+            there = await self._cluster.find(SHARD_LEASE, self._mapping.namespace, name)
+        if there is None:
+            raise StoreError(Reason.API_ERROR, f"the ShardLease {name} could not be made")
+        if not self._is_ours(there) or there["spec"]["shardId"] != shard.shard_id:
+            sentence = f"the ShardLease {name} belongs to something else; delete or rename it"
+            raise StoreError(Reason.NAME_CONFLICT, sentence)
+        return there
+
+    async def _seize(self, body: Body, state: str) -> Body:
+        """Writes itself as the holder, whoever held it; another's write in between is read and kept."""
+        for _ in range(_TRIES):
+            status = _status(body)
+            status = status | self._ownership(FINISHED if status.get("finished") else state)
+            try:
+                return await self._replace(body, status)
+            except ClusterError as error:
+                if error.status not in _RETRIED:
+                    raise
+                body = await self._reread(body)
+                if self._holder.holds(body):
+                    return body
+        raise StoreError(Reason.API_ERROR, f"the ShardLease {body['metadata']['name']} changes too fast to be taken")
+
+    async def save(self, shard_id: str, checkpoint: Checkpoint) -> None:
+        """Writes a checkpoint and the facts that wait; one that lies behind what is stored changes nothing."""
+        await self._write(shard_id, lambda status: _advanced(status, checkpoint))
+
+    async def report_shard(self, shard_id: str, facts: ShardFacts) -> None:
+        """Tells how a held shard is doing, with the next checkpoint or by a write of its own, whichever comes first.
+
+        Call it again and again with the newest facts: what has been written is not written again.
+        """
+        lease = self._leases.get(shard_id)
+        if lease is None:
+            return
+        lease.facts = facts
+        told = _status(lease.body)
+        only_age = _without_age(_merged(told, facts)) == _without_age(told)
+        if self._clock() - lease.written_at >= (AGE_INTERVAL if only_age else WRITE_INTERVAL):
+            await self._write(shard_id, lambda status: status)
+
+    async def aclose(self) -> None:
+        """Gives the leases back, as far as that works at once."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RELEASE_PATIENCE), asyncio.TaskGroup() as tasks:
+                for shard_id in self._leases:
+                    tasks.create_task(self._release(shard_id))
+
+    async def _release(self, shard_id: str) -> None:
+        self._leases[shard_id].facts = None
+        async with self._parallel:
+            with suppress(StoreError, LeaseLost):
+                await self._write(shard_id, _released)
+
+    async def _write(self, shard_id: str, change: Callable[[Body], Body]) -> None:
+        """Changes a lease's status by compare-and-swap."""
+        lease = self._leases[shard_id]
+        async with lease.lock:
+            with _told_as_store_error():
+                for _ in range(_TRIES):
+                    if await self._tried(lease, change):
+                        return
+        raise StoreError(Reason.API_ERROR, f"the ShardLease of {shard_id} could not be written: it keeps changing")
+
+    async def _tried(self, lease: _Lease, change: Callable[[Body], Body]) -> bool:
+        if not self._holder.holds(lease.body):
+            raise LeaseLost(lease.body["spec"]["shardId"])
+        told = _status(lease.body)
+        status = change(told if lease.facts is None else _merged(told, lease.facts))
+        if status == told:
+            return True
+        try:
+            lease.body = await self._replace(lease.body, status)
+        except ClusterError as error:
+            if error.status not in _RETRIED:
+                raise
+            lease.body = await self._reread(lease.body)
+            return False
+        lease.written_at = self._clock()
+        return True
+
+    async def _replace(self, body: Body, status: Body) -> Body:
+        metadata = body["metadata"]
+        labelled = metadata | {"labels": (metadata.get("labels") or {}) | self._mapping.labels}
+        return await self._cluster.replace(SHARD_LEASE, body | {"metadata": labelled, "status": self._stamped(status)})
+
+    async def _reread(self, body: Body) -> Body:
+        metadata = body["metadata"]
+        there = await self._cluster.find(SHARD_LEASE, metadata["namespace"], metadata["name"])
+        if there is None or there["metadata"]["uid"] != metadata["uid"]:
+            raise LeaseLost(body["spec"]["shardId"])
+        return there
+
+    def _is_ours(self, body: Body) -> bool:
+        return bool(body["spec"].get("mappingUid") == self._mapping.uid)
+
+    def _ownership(self, state: str) -> Body:
+        return {"holder": self._holder.identity, "incarnation": self._holder.incarnation, "state": state}
+
+    def _stamped(self, status: Body) -> Body:
+        moment = datetime.fromtimestamp(self._clock(), UTC)
+        return status | {"updatedAt": moment.isoformat(timespec="seconds").replace("+00:00", "Z")}
+
+
+def checkpoint_of(lease: Body) -> Checkpoint:
+    """The checkpoint a ShardLease holds."""
+    status = _status(lease)
+    return Checkpoint(status.get("sequenceNumber"), bool(status.get("finished", False)))
+
+
+def _status(lease: Body) -> Body:
+    return lease.get("status") or {}
+
+
+def _merged(status: Body, facts: ShardFacts) -> Body:
+    age = facts.iterator_age_seconds
+    told = {
+        "state": facts.state,
+        "attempts": facts.attempts,
+        "lastError": facts.last_error[:_LONGEST_ERROR] if facts.last_error is not None else None,
+        "iteratorAgeSeconds": round(age) if age is not None else None,
+    }
+    return {key: value for key, value in (status | told).items() if value is not None}
+
+
+def _without_age(status: Body) -> Body:
+    return {key: value for key, value in status.items() if key != "iteratorAgeSeconds"}
+
+
+def _advanced(status: Body, checkpoint: Checkpoint) -> Body:
+    """The status with a checkpoint in it that never goes back."""
+    stored, new = status.get("sequenceNumber"), checkpoint.sequence_number
+    if new is not None and (stored is None or _number(new) > _number(stored)):
+        status = status | {"sequenceNumber": new}
+    if checkpoint.finished or status.get("finished"):
+        return _without_age(status) | {"finished": True, "state": FINISHED}
+    return status | {"finished": False} | ({"state": HELD} if status.get("state") in {WAITING, AVAILABLE} else {})
+
+
+def _number(sequence_number: str) -> int:
+    """Sequence numbers are compared as numbers; what somebody wrote by hand and is none counts as nothing."""
+    return int(sequence_number) if sequence_number.isascii() and sequence_number.isdecimal() else -1
+
+
+def _released(status: Body) -> Body:
+    if status.get("finished"):
+        return status
+    return {key: value for key, value in status.items() if key != "holder"} | {"state": AVAILABLE}
+
+
+@contextmanager
+def _told_as_store_error() -> Iterator[None]:
+    """What the API says, in the words of a store: what is gone is lost, anything else may work later."""
+    try:
+        yield
+    except ObjectNotFound as error:
+        raise LeaseLost(error.message) from error
+    except ClusterError as error:
+        raise StoreError(Reason.API_ERROR, error.message) from error
+
+
+def _most_telling(group: ExceptionGroup[Exception]) -> Exception:
+    """One of the errors that stands for all: a lost lease before a store that does not answer; a bug as it is."""
+    _, bugs = group.split((LeaseLost, StoreError))
+    lost = group.subgroup(LeaseLost)
+    return bugs or (lost or group).exceptions[0]

@@ -1,0 +1,265 @@
+"""The Kubernetes store on a real API server: compare-and-swap, hand-over, edits by others, deletion."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+from tests import clusters
+
+from headrace.cluster import Cluster, ClusterError
+from headrace.errors import LeaseLost, StoreError
+from headrace.records import Checkpoint, Shard, Start
+from headrace.resources import EVENT_SOURCE_MAPPING, SHARD_LEASE, MappingRef, ref_of
+from headrace.stream.stores.kubernetes import AGE_INTERVAL, Holder, KubernetesStore, ShardFacts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from headrace.cluster import Body
+    from headrace.resources import Kind
+
+pytestmark = pytest.mark.cluster
+
+SHARDS = (Shard("shardId-000000000000"), Shard("shardId-000000000001"))
+FIRST = SHARDS[0].shard_id
+
+
+class Flaky:
+    """A cluster whose next replacements are answered badly: lost before, or lost after they were carried out."""
+
+    def __init__(self, inner: Cluster) -> None:
+        self._inner = inner
+        self.lose: list[str] = []
+        self.replaced = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def replace(self, kind: Kind, body: Body) -> Body:
+        self.replaced += 1
+        fault = self.lose.pop(0) if self.lose else ""
+        if fault == "request":
+            raise ClusterError("timed out")
+        answer = await self._inner.replace(kind, body)
+        if fault == "answer":
+            raise ClusterError("timed out")
+        return answer
+
+
+class Bench:
+    """One mapping on the API server, and stores of it."""
+
+    def __init__(self, api: Cluster, mapping: MappingRef) -> None:
+        self.api = Flaky(api)
+        self.mapping = mapping
+        self.now = 1_700_000_000.0
+
+    def store(self, incarnation: str = "1", identity: str = "pod-a", start: Start | None = None) -> KubernetesStore:
+        return KubernetesStore(self.api, self.mapping, Holder(identity, incarnation), start, lambda: self.now)
+
+    async def loaded(self, incarnation: str = "1", identity: str = "pod-a") -> KubernetesStore:
+        store = self.store(incarnation, identity)
+        await store.load(SHARDS)
+        return store
+
+    async def lease(self, shard_id: str = FIRST) -> Body:
+        name = self.mapping.child_name_for(shard_id)
+        body = await self.api.find(SHARD_LEASE, self.mapping.namespace, name)
+        assert isinstance(body, dict)
+        return body
+
+    async def status(self, shard_id: str = FIRST) -> Body:
+        status: Body = (await self.lease(shard_id))["status"]
+        return status
+
+
+@pytest_asyncio.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with AsyncExitStack() as stack:
+        api = await stack.enter_async_context(clusters.cluster())
+        namespace = await stack.enter_async_context(clusters.namespace(api))
+        mapping = await api.create(EVENT_SOURCE_MAPPING, clusters.mapping(namespace, "orders"))
+        yield Bench(api, ref_of(mapping))
+
+
+async def test_a_first_load_makes_a_lease_per_shard_owned_by_the_mapping(bench: Bench) -> None:
+    assert await bench.store().load(SHARDS) == {}
+    for shard in SHARDS:
+        lease = await bench.lease(shard.shard_id)
+        assert lease["spec"]["shardId"] == shard.shard_id
+        assert [owner["uid"] for owner in lease["metadata"]["ownerReferences"]] == [bench.mapping.uid]
+        assert (lease["status"]["holder"], lease["status"]["state"]) == ("pod-a", "Held")
+
+
+async def test_what_was_saved_is_loaded_by_the_next_holder(bench: Bench) -> None:
+    store = await bench.loaded()
+    await store.save(FIRST, Checkpoint("495"))
+    await store.save(SHARDS[1].shard_id, Checkpoint("7", finished=True))
+    found = await bench.store("2", "pod-b").load(SHARDS)
+    assert found == {FIRST: Checkpoint("495"), SHARDS[1].shard_id: Checkpoint("7", finished=True)}
+
+
+async def test_a_predecessor_has_lost_its_lease_once_a_successor_has_loaded(bench: Bench) -> None:
+    old = await bench.loaded("1")
+    await old.save(FIRST, Checkpoint("1"))
+    new = await bench.loaded("2")
+    with pytest.raises(LeaseLost):
+        await old.save(FIRST, Checkpoint("2"))
+    with pytest.raises(LeaseLost):
+        await old.load(SHARDS)
+    await new.save(FIRST, Checkpoint("3"))
+    assert (await bench.status())["sequenceNumber"] == "3"
+
+
+async def test_a_checkpoint_never_goes_back_and_is_compared_as_a_number(bench: Bench) -> None:
+    store = await bench.loaded()
+    await store.save(FIRST, Checkpoint("10"))
+    await store.save(FIRST, Checkpoint("9"))
+    assert (await bench.status())["sequenceNumber"] == "10"
+
+
+async def test_an_edit_by_others_is_neither_lost_nor_a_lost_lease(bench: Bench) -> None:
+    store = await bench.loaded()
+    name = bench.mapping.child_name_for(FIRST)
+    await bench.api.merge(SHARD_LEASE, bench.mapping.namespace, name, {"metadata": {"labels": {"team": "x"}}})
+    await store.save(FIRST, Checkpoint("5"))
+    lease = await bench.lease()
+    assert lease["metadata"]["labels"]["team"] == "x"
+    assert lease["status"]["sequenceNumber"] == "5"
+
+
+async def test_a_checkpoint_put_forward_by_hand_is_kept(bench: Bench) -> None:
+    store = await bench.loaded()
+    name = bench.mapping.child_name_for(FIRST)
+    await bench.api.merge(SHARD_LEASE, bench.mapping.namespace, name, {"status": {"sequenceNumber": "100"}})
+    await store.save(FIRST, Checkpoint("5"))
+    assert (await bench.status())["sequenceNumber"] == "100"
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+async def test_a_write_without_an_answer_is_repeated_on_what_is_read_again(bench: Bench, lost: str) -> None:
+    store = await bench.loaded()
+    bench.api.lose = [lost]
+    await store.save(FIRST, Checkpoint("5"))
+    assert (await bench.status())["sequenceNumber"] == "5"
+    await store.save(FIRST, Checkpoint("6"))
+    assert (await bench.status())["sequenceNumber"] == "6"
+
+
+async def test_a_server_that_never_answers_is_a_store_error(bench: Bench) -> None:
+    store = await bench.loaded()
+    bench.api.lose = ["request"] * 10
+    with pytest.raises(StoreError):
+        await store.save(FIRST, Checkpoint("5"))
+
+
+async def test_a_deleted_lease_is_lost(bench: Bench) -> None:
+    store = await bench.loaded()
+    await bench.api.delete(SHARD_LEASE, await bench.lease())
+    with pytest.raises(LeaseLost):
+        await store.save(FIRST, Checkpoint("5"))
+
+
+async def test_a_lease_whose_label_was_removed_is_found_by_its_name(bench: Bench) -> None:
+    store = await bench.loaded()
+    await store.save(FIRST, Checkpoint("5"))
+    name = bench.mapping.child_name_for(FIRST)
+    await bench.api.merge(SHARD_LEASE, bench.mapping.namespace, name, {"metadata": {"labels": None}})
+    assert await bench.store("2").load(SHARDS) == {FIRST: Checkpoint("5")}
+    assert (await bench.lease())["metadata"]["labels"] == bench.mapping.labels
+
+
+async def test_an_unlabelled_lease_does_not_cost_its_holder_the_shard(bench: Bench) -> None:
+    store = await bench.loaded()
+    name = bench.mapping.child_name_for(FIRST)
+    await bench.api.merge(SHARD_LEASE, bench.mapping.namespace, name, {"metadata": {"labels": None}})
+    await store.load(SHARDS)
+    await store.save(FIRST, Checkpoint("5"))
+    assert (await bench.status())["sequenceNumber"] == "5"
+
+
+async def test_facts_are_written_with_the_next_checkpoint(bench: Bench) -> None:
+    store = await bench.loaded()
+    await store.report_shard(FIRST, ShardFacts("Retrying", 2, "boom", 31.4))
+    assert "attempts" not in await bench.status(), "a write has just been made"
+    await store.save(FIRST, Checkpoint("5"))
+    status = await bench.status()
+    assert (status["state"], status["attempts"], status["lastError"], status["iteratorAgeSeconds"]) == (
+        "Retrying",
+        2,
+        "boom",
+        31,
+    )
+
+
+async def test_facts_are_written_alone_when_no_checkpoint_comes(bench: Bench) -> None:
+    store = await bench.loaded()
+    bench.now += 1.0
+    await store.report_shard(FIRST, ShardFacts("Blocked", 2, "boom"))
+    assert (await bench.status())["state"] == "Blocked"
+    bench.now += 1.0
+    await store.report_shard(FIRST, ShardFacts("Held"))
+    status = await bench.status()
+    assert status["state"] == "Held"
+    assert "lastError" not in status
+
+
+async def test_an_age_alone_is_not_written_often(bench: Bench) -> None:
+    store = await bench.loaded()
+    bench.now += 1.0
+    await store.report_shard(FIRST, ShardFacts(iterator_age_seconds=1))
+    before = bench.api.replaced
+    for age in range(2, 2 + int(AGE_INTERVAL) - 1):
+        bench.now += 1.0
+        await store.report_shard(FIRST, ShardFacts(iterator_age_seconds=age))
+    assert bench.api.replaced == before
+    bench.now += 1.0
+    await store.report_shard(FIRST, ShardFacts(iterator_age_seconds=99))
+    assert (await bench.status())["iteratorAgeSeconds"] == 99
+
+
+async def test_a_second_load_writes_nothing(bench: Bench) -> None:
+    store = await bench.loaded()
+    before = (await bench.lease())["metadata"]["resourceVersion"]
+    await store.load(SHARDS)
+    assert (await bench.lease())["metadata"]["resourceVersion"] == before
+
+
+async def test_children_wait_until_their_parent_is_finished(bench: Bench) -> None:
+    store = bench.store()
+    shards = (SHARDS[0], Shard("child", parents=(FIRST,)))
+    await store.load(shards)
+    assert (await bench.status("child"))["state"] == "Waiting"
+    await store.save(FIRST, Checkpoint("9", finished=True))
+    assert (await bench.status())["state"] == "Finished"
+    await store.load(shards)
+    assert (await bench.status("child"))["state"] == "Held"
+
+
+async def test_closing_gives_the_leases_back(bench: Bench) -> None:
+    store = await bench.loaded()
+    await store.save(FIRST, Checkpoint("5"))
+    await store.aclose()
+    status = await bench.status()
+    assert (status["state"], status["sequenceNumber"]) == ("Available", "5")
+    assert "holder" not in status
+
+
+async def test_the_start_follows_from_the_mapping(bench: Bench) -> None:
+    latest = bench.store(start=Start(123.0))
+    assert await latest.start() == Start(123.0)
+    assert await latest.pin(Start(456.0)) == Start(123.0)
+    oldest = bench.store()
+    assert await oldest.start() is None
+    assert await oldest.pin(Start()) == Start()
+
+
+async def test_many_shards_are_loaded_with_their_checkpoints(bench: Bench) -> None:
+    shards = tuple(Shard(f"shardId-{number:012}") for number in range(120))
+    store = bench.store()
+    await store.load(shards)
+    await store.save(shards[-1].shard_id, Checkpoint("5"))
+    assert await bench.store("2").load(shards) == {shards[-1].shard_id: Checkpoint("5")}
