@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from headrace.spec import EventSourceMapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +60,19 @@ class Function(Protocol):
     async def aclose(self) -> None:
         """Frees the connections."""
         ...
+
+
+def open_function(mapping: EventSourceMapping) -> Function:
+    """The function that a mapping names; makes no call, and no connection yet."""
+    from headrace.stream.functions.http import FunctionSettings, HttpFunction  # noqa: PLC0415 - it needs the values above
+
+    function = mapping.spec.function
+    return HttpFunction(
+        FunctionSettings(
+            url=mapping.function_url,
+            timeout=float(function.timeout_seconds),
+            mapping_key=mapping.key,
+            mapping_uid=mapping.resolved_uid,
+            headers=function.headers,
+        )
+    )

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from headrace.errors import InvalidMapping
+from headrace.spec import SourceKind
+from headrace.stream.aws import AwsAccess, AwsSettings
+from headrace.stream.settings import read_limit
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace.records import Polled, Position, Shard
+    from headrace.spec import EventSourceMapping
 
 
 class ShardReader(Protocol):
     """Reads one shard in order, holding its place across throttles and expired iterators."""
 
     async def read(self) -> Polled:
-        """The next records; raises SourceError (Throttled among them), after which the next read goes on from the same place."""
+        """The next records; raises SourceError (Throttled among them), and then the next read goes on from there."""
         ...
 
 
@@ -36,3 +42,18 @@ class Source(Protocol):
     async def aclose(self) -> None:
         """Frees the connections."""
         ...
+
+
+def open_source(mapping: EventSourceMapping, aws: AwsSettings) -> Source:
+    """The source that a mapping names; makes no call yet. Raises InvalidMapping for one that nothing serves."""
+    # Each source is imported when it is used: brokers bring clients of their own.
+    from headrace.stream.sources import kinesis  # noqa: PLC0415
+
+    spec = mapping.spec
+    access = AwsAccess(aws, spec.aws.endpoint_url, spec.aws.role_arn)
+    match mapping.source_kind:
+        case SourceKind.KINESIS:
+            facts = kinesis.RecordFacts(spec.event_source_arn or "", mapping.region, mapping.invoke_identity_arn)
+            return kinesis.Kinesis(facts, access, read_limit=read_limit(spec.resolved_batch_size))
+        case kind:
+            raise InvalidMapping(f"spec.eventSourceArn: {kind} is not served yet")

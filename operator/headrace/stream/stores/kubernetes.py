@@ -103,7 +103,7 @@ class KubernetesStore:
         return self._start or start
 
     async def load(self, shards: Sequence[Shard]) -> Mapping[str, Checkpoint]:
-        """Every checkpoint. Takes the leases of unfinished `shards`, makes missing ones; LeaseLost: one was taken away."""
+        """Every checkpoint. Takes the leases of unfinished `shards`, making missing ones; LeaseLost: one was taken."""
         with _told_as_store_error():
             bodies = await self._cluster.select(SHARD_LEASE, self._mapping.namespace, self._mapping.selector)
         found = {body["spec"]["shardId"]: body for body in bodies if self._is_ours(body)}

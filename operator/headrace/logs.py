@@ -1,0 +1,137 @@
+"""What a process says while it works: structured lines on standard error, as text or JSON."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from headrace.errors import HeadraceError
+from headrace.stream.classify import Failed, NotInvoked, PartiallyFailed, Refused
+from headrace.stream.events import (
+    CallEnded,
+    ConditionObserved,
+    DeliveryFailed,
+    DiscardDelivered,
+    Event,
+    Faulted,
+    Observer,
+    RecordsDropped,
+    ShardFinished,
+    ShardStarted,
+)
+
+if TYPE_CHECKING:
+    from headrace.records import Batch
+    from headrace.stream.events import ConditionType
+
+
+def configure(log_format: str, *, debug: bool = False) -> None:
+    """Sets up structlog and the standard library's loggers; `log_format` is text or json."""
+    level = logging.DEBUG if debug else logging.INFO
+    renderer: Any = structlog.processors.JSONRenderer()
+    if log_format == "text":
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    shared: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if log_format == "json":
+        shared.append(structlog.processors.dict_tracebacks)
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True
+    )
+
+
+def observer(mapping: str) -> Observer:
+    """Logs one mapping's events: what went wrong at once, what went well only where it changes something."""
+    log = structlog.get_logger().bind(mapping=mapping)
+    last: dict[ConditionType, ConditionObserved] = {}
+
+    def observe(event: Event) -> None:
+        match event:
+            case ConditionObserved():
+                _condition(log, event, last)
+            case CallEnded():
+                _call(log, event)
+            case DiscardDelivered() | DeliveryFailed() | RecordsDropped():
+                _discard(log, event)
+            case ShardStarted(shard_id, after):
+                log.info("shard started", shard=shard_id, after=after)
+            case ShardFinished(shard_id):
+                log.info("shard finished", shard=shard_id)
+            case Faulted():
+                _fault(log, event)
+            case _:
+                pass
+
+    return observe
+
+
+def _discard(log: Any, event: DiscardDelivered | DeliveryFailed | RecordsDropped) -> None:
+    told = {"shard": event.shard_id, "condition": event.discard.condition.value, **_span(event.discard.records)}
+    match event:
+        case DiscardDelivered(request_id=request_id):
+            log.warning("records discarded; their failure record was delivered", request_id=request_id, **told)
+        case DeliveryFailed(reason=reason, message=message):
+            log.warning("the failure record could not be delivered", reason=reason.value, error=message, **told)
+        case RecordsDropped(delivery_failed=True):
+            log.error("records lost: the destination did not take their failure record in time", **told)
+        case RecordsDropped():
+            log.error("records lost: no on-failure destination is set", **told)
+
+
+def _fault(log: Any, event: Faulted) -> None:
+    """What can be expected is told in a sentence, the rest once with its traceback."""
+    expected = isinstance(event.error, HeadraceError | TimeoutError)
+    log.error(
+        "trouble; it is tried again",
+        what=event.what,
+        seconds=round(event.seconds, 1),
+        error=str(event.error) or type(event.error).__name__,
+        exc_info=None if expected else event.error,
+    )
+
+
+def _condition(log: Any, event: ConditionObserved, last: dict[ConditionType, ConditionObserved]) -> None:
+    """A condition that fails is a warning each time it is tried; one that holds is told when that is news."""
+    before = last.get(event.type)
+    last[event.type] = event
+    told = {"condition": event.type.value, "reason": event.reason.value, "message": event.message}
+    if not event.holds:
+        log.warning("condition does not hold", **told)
+    elif before is None or not before.holds or before.reason is not event.reason:
+        log.info("condition holds", **told)
+
+
+def _call(log: Any, event: CallEnded) -> None:
+    told = {
+        "shard": event.shard_id,
+        "attempt": event.attempt,
+        "request_id": event.request_id,
+        "seconds": round(event.seconds, 3),
+        **_span(event.batch),
+    }
+    match event.outcome:
+        case Failed(kind, _, status, _, detail):
+            log.warning("the function failed", kind=kind.value, status=status, error=detail, **told)
+        case PartiallyFailed(first):
+            log.warning("the function failed on a part of the batch", acknowledged=first, **told)
+        case Refused():
+            log.warning("the batch is too large for the function", **told)
+        case NotInvoked(throttled, detail):
+            log.warning("throttled" if throttled else "the function was not reached", error=detail, **told)
+        case _:
+            log.debug("batch acknowledged", **told)
+
+
+def _span(batch: Batch) -> dict[str, object]:
+    return {"records": len(batch), "first": batch[0].sequence_number, "last": batch[-1].sequence_number}

@@ -1,0 +1,201 @@
+"""Clients of AWS services: endpoints, credentials, time-outs, and what their errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.credentials import (
+    AioAssumeRoleCredentialFetcher,
+    AioDeferredRefreshableCredentials,
+)
+from aiobotocore.session import AioSession, get_session
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+
+from headrace.errors import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FAILURES = (BotoCoreError, ClientError, aiohttp.ClientError, TimeoutError, asyncio.TimeoutError, ConnectionError)
+"""Everything a call to AWS may raise besides our own bugs."""
+
+CONNECT_TIMEOUT = 5.0
+
+_NOT_FOUND = frozenset(
+    {"ResourceNotFoundException", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NotFound"}
+)
+_DENIED = frozenset(
+    {"AccessDenied", "AccessDeniedException", "AuthorizationError", "OptInRequired", "KMSAccessDeniedException"}
+)
+_BAD_CREDENTIALS = frozenset(
+    {
+        "UnrecognizedClientException",
+        "InvalidClientTokenId",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "SignatureDoesNotMatch",
+        "InvalidSignatureException",
+        "IncompleteSignature",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "InvalidAccessKeyId",
+        "NotAuthorized",
+    }
+)
+_THROTTLES = frozenset(
+    {
+        "ProvisionedThroughputExceededException",
+        "LimitExceededException",
+        "KMSThrottlingException",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "TooManyRequestsException",
+        "RequestLimitExceeded",
+        "SlowDown",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AwsSettings:
+    """What the command line and the environment say about AWS.
+
+    `service_endpoints` holds AWS_ENDPOINT_URL_<SERVICE> by service name in lower case, `endpoint_url` is the command's
+    own option. AWS_ENDPOINT_URL, profiles and the rest of the default chain stay botocore's business.
+    """
+
+    service_endpoints: Mapping[str, str] = field(default_factory=dict)
+    endpoint_url: str | None = None
+
+    def endpoint(self, service: str, mapping_endpoint: str | None) -> str | None:
+        """A service's endpoint, strongest first: its own variable, the mapping's, the option; None: botocore's choice."""
+        return self.service_endpoints.get(service) or mapping_endpoint or self.endpoint_url
+
+
+@dataclass(frozen=True, slots=True)
+class AwsAccess:
+    """How one mapping reaches AWS."""
+
+    settings: AwsSettings
+    endpoint_url: str | None = None
+    role_arn: str | None = None
+
+    async def client(self, service: str, region: str, stack: AsyncExitStack, *, read_timeout: float) -> Any:
+        """A client without retries of its own (the callers pace and back off), closed with `stack`."""
+        session = get_session()
+        if self.role_arn is not None:
+            await self._assume_role(session, region, self.role_arn)
+        config = AioConfig(
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=read_timeout,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            tcp_keepalive=True,
+            max_pool_connections=256,
+        )
+        endpoint = self.settings.endpoint(service, self.endpoint_url)
+        creation = session.create_client(service, region_name=region, endpoint_url=endpoint, config=config)
+        return await stack.enter_async_context(creation)
+
+    async def _assume_role(self, session: AioSession, region: str, role_arn: str) -> None:
+        """Replaces the session's credentials by ones of the role, fetched on first use and renewed before they end."""
+        source = await session.get_credentials()
+        if source is None:
+            raise NoCredentialsError
+        endpoint = self.settings.endpoint("sts", self.endpoint_url)
+
+        def create_client(service: str, **kwargs: Any) -> Any:
+            return session.create_client(
+                service,
+                region_name=region,
+                endpoint_url=endpoint,
+                **{k: v for k, v in kwargs.items() if k != "region_name"},
+            )
+
+        fetcher = AioAssumeRoleCredentialFetcher(
+            client_creator=create_client,
+            source_credentials=source,
+            role_arn=role_arn,
+            extra_args={"RoleSessionName": "headrace"},
+        )
+        session._credentials = AioDeferredRefreshableCredentials(  # noqa: SLF001 - botocore has no public setter for fetched ones
+            method="assume-role", refresh_using=fetcher.fetch_credentials
+        )
+
+
+def reason_of(error: BaseException) -> tuple[Reason, str]:
+    """What an error of a call means: a reason, and a few words with AWS's own code. Judged by codes, never by texts."""
+    if isinstance(error, ClientError):
+        return _reason_of_answer(error)
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return Reason.INVALID_CREDENTIALS, "no AWS credentials were found"
+    if isinstance(error, CredentialRetrievalError | TokenRetrievalError):
+        return Reason.INVALID_CREDENTIALS, "AWS credentials could not be fetched"
+    unreachable = BotoConnectionError | HTTPClientError | aiohttp.ClientError | TimeoutError | ConnectionError
+    if isinstance(error, unreachable):
+        return Reason.UNREACHABLE, type(error).__name__
+    return Reason.SERVICE_ERROR, type(error).__name__
+
+
+def _reason_of_answer(error: ClientError) -> tuple[Reason, str]:
+    code = str(error.response.get("Error", {}).get("Code", "")).rpartition("#")[2]
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    words = f"{code} (HTTP {status})" if code and code != str(status) else f"HTTP {status}"
+    for codes, reason in (
+        (_NOT_FOUND, Reason.NOT_FOUND),
+        (_DENIED, Reason.ACCESS_DENIED),
+        (_BAD_CREDENTIALS, Reason.INVALID_CREDENTIALS),
+        (_THROTTLES, Reason.THROTTLED),
+    ):
+        if code in codes:
+            return reason, words
+    if status == 403:  # noqa: PLR2004
+        return Reason.ACCESS_DENIED, words
+    if status == 429:  # noqa: PLR2004
+        return Reason.THROTTLED, words
+    return (Reason.SERVICE_ERROR if status >= 500 else Reason.REJECTED), words  # noqa: PLR2004
+
+
+class Client:
+    """One service's client, made at its first call."""
+
+    def __init__(self, access: AwsAccess, service: str, region: str, *, read_timeout: float) -> None:
+        self._access = access
+        self._service = service
+        self._region = region
+        self._read_timeout = read_timeout
+        self._stack = AsyncExitStack()
+        self._making = asyncio.Lock()
+        self._client: Any = None
+
+    async def call(self, operation: str, **arguments: Any) -> Any:
+        """Calls an operation by its Python name; raises one of FAILURES."""
+        if self._client is None:
+            async with self._making:
+                if self._client is None:
+                    self._client = await self._access.client(
+                        self._service, self._region, self._stack, read_timeout=self._read_timeout
+                    )
+        return await getattr(self._client, operation)(**arguments)
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._stack.aclose()

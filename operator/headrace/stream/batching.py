@@ -1,0 +1,114 @@
+"""Gathering records into batches (contract B.2). Pure: time comes in as epoch seconds.
+
+Before this: a source's reader. After this: `poller.py` hands the batch to `retry.py`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headrace.records import Batch, Record
+
+EVENT_LIMIT = 6 * 1024 * 1024
+"""The largest event a function is sent, in bytes (contract B.2)."""
+
+EXPIRY_MARGIN = 1.0
+"""Seconds before its maximum age at which a record leaves an open batching window, so that it can still be handled."""
+
+_ENVELOPE = b'{"Records":[', b"]}"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a batch closes: `size` records, `window` seconds, or the event limit; `maximum_age` in seconds or None."""
+
+    size: int
+    window: float = 0.0
+    maximum_age: float | None = None
+    event_limit: int = EVENT_LIMIT
+
+
+def encode(batch: Batch) -> bytes:
+    """The Lambda event of a batch (contract D.1)."""
+    opening, closing = _ENVELOPE
+    return opening + b",".join(record.event for record in batch) + closing
+
+
+def event_size(records: int, record_bytes: int) -> int:
+    """Bytes of the event that `encode` makes of that many records."""
+    return sum(map(len, _ENVELOPE)) + record_bytes + max(0, records - 1)
+
+
+class Buffer:
+    """The records of one lane that are read and not yet in a batch, in order."""
+
+    def __init__(self, limits: BatchLimits, now: float) -> None:
+        self._limits = limits
+        self._records: deque[Record] = deque()
+        self._bytes = 0
+        self._window_start = now
+        self.ended = False
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of the records held."""
+        return self._bytes
+
+    @property
+    def oldest(self) -> float | None:
+        """Arrival of the first record held."""
+        return self._records[0].arrival if self._records else None
+
+    def add(self, records: Batch, now: float) -> None:
+        """Appends what was read; an empty window that has run out begins anew with its first record (contract L.14)."""
+        if not records:
+            return
+        if not self._records and now >= self._window_start + self._limits.window:
+            self._window_start = now
+        self._records.extend(records)
+        self._bytes += sum(len(record.event) for record in records)
+
+    def end(self) -> None:
+        """Says that nothing more will be added: what is held may leave at once."""
+        self.ended = True
+
+    def restart_window(self, now: float) -> None:
+        """The next window starts when the previous invocation completes (contract B.2)."""
+        self._window_start = now
+
+    def due(self) -> float | None:
+        """When the records held become a batch if nothing more is added; None while nothing is held."""
+        if not self._records:
+            return None
+        due = self._window_start + self._limits.window
+        if self._limits.maximum_age is not None:
+            due = min(due, self._records[0].arrival + self._limits.maximum_age - EXPIRY_MARGIN)
+        return due
+
+    def take(self, now: float) -> Batch:
+        """The next batch, or an empty one while the window is open and there is room in it."""
+        due = self.due()
+        if due is None:
+            return ()
+        count = self._fitting()
+        full = count == self._limits.size or count < len(self._records)
+        if not (full or self.ended or now >= due):
+            return ()
+        batch = tuple(self._records.popleft() for _ in range(count))
+        self._bytes -= sum(len(record.event) for record in batch)
+        return batch
+
+    def _fitting(self) -> int:
+        """How many records the next batch may hold; a record too large for any event makes a batch of its own."""
+        held = 0
+        for count, record in enumerate(self._records):
+            held += len(record.event)
+            if count == self._limits.size or (count and event_size(count + 1, held) > self._limits.event_limit):
+                return count
+        return len(self._records)

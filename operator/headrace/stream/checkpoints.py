@@ -1,0 +1,98 @@
+"""Writing one shard's checkpoint: at once where that is cheap, coalesced where it is not.
+
+Before this: `retry.py` decided how far the shard is. After this: `stores/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from headrace.errors import LeaseLost, StoreError
+from headrace.records import Checkpoint
+from headrace.stream.events import Checkpointed, Faulted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headrace.stream.events import Observer
+    from headrace.stream.stores import CheckpointStore
+
+STOP_PATIENCE = 10.0
+"""Seconds in which the last write at a stop must succeed; after that the records since the one before are repeated."""
+
+
+class CheckpointWriter:
+    """Keeps the newest checkpoint of a shard and sees that it reaches the store."""
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        shard_id: str,
+        checkpoint: Checkpoint,
+        observer: Observer,
+        pause: Callable[[int], float],
+        stop: asyncio.Event,
+    ) -> None:
+        self._store = store
+        self._shard_id = shard_id
+        self._observer = observer
+        self._pause = pause
+        self._stop = stop
+        self._written = checkpoint
+        self._newest = checkpoint
+        self._writing = asyncio.Lock()
+        self._changed = asyncio.Event()
+
+    @property
+    def newest(self) -> Checkpoint:
+        """How far the shard is decided, whether or not that is written yet."""
+        return self._newest
+
+    async def advance(self, checkpoint: Checkpoint, *, at_once: bool = False) -> None:
+        """Takes a newer checkpoint; returns after it is stored where the store is quick or `at_once` asks for it."""
+        self._newest = checkpoint
+        if at_once or self._store.write_interval <= 0:
+            await self.flush()
+        else:
+            self._changed.set()
+
+    async def flush(self) -> None:
+        """Stores the newest checkpoint, trying until the store takes it or the stop is asked for; raises LeaseLost."""
+        failures = 0
+        while self._newest != self._written:
+            try:
+                await self._write()
+            except StoreError as error:
+                failures += 1
+                pause = self._pause(failures)
+                self._observer(Faulted(f"checkpoint of {self._shard_id}", error, pause))
+                if self._stop.is_set():
+                    return
+                await asyncio.sleep(pause)
+
+    async def run(self) -> None:
+        """Writes what changed, at most once in the store's interval; for ever."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await self.flush()
+            await asyncio.sleep(self._store.write_interval)
+
+    async def close(self) -> None:
+        """The last write before a stop, within bounds; what cannot be written is repeated after the next start."""
+        try:
+            async with asyncio.timeout(STOP_PATIENCE):
+                while self._newest != self._written:
+                    await self.flush()
+                    await asyncio.sleep(0.2)
+        except (TimeoutError, LeaseLost) as error:
+            self._observer(Faulted(f"last checkpoint of {self._shard_id}", error, 0.0))
+
+    async def _write(self) -> None:
+        async with self._writing:
+            newest = self._newest
+            if newest != self._written:
+                await self._store.save(self._shard_id, newest)
+                self._written = newest
+                self._observer(Checkpointed(self._shard_id, newest.sequence_number))

@@ -1,0 +1,195 @@
+"""What the data plane tells whoever watches it: metrics, logs, health, the demo. Pure values.
+
+An observer is a plain callable that takes one event, returns at once and never raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headrace.errors import Reason
+    from headrace.records import Batch
+    from headrace.stream.classify import Outcome
+    from headrace.stream.retry import Discard
+
+
+class ConditionType(StrEnum):
+    """The conditions that only the data plane can know."""
+
+    SOURCE_REACHABLE = "SourceReachable"
+    FUNCTION_REACHABLE = "FunctionReachable"
+    DESTINATION_REACHABLE = "DestinationReachable"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsListed:
+    """The source was listed: `total` shards not finished yet, of which `waiting` wait for their parents."""
+
+    total: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStarted:
+    """A shard is being read from now on; `after` is its checkpoint, None at the mapping's start."""
+
+    shard_id: str
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFinished:
+    """A closed shard's last record is decided."""
+
+    shard_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStopped:
+    """A shard is not read any more, though it has not ended: a stop, or a fault that is logged."""
+
+    shard_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsPolled:
+    """A read of a shard; `behind` in seconds."""
+
+    shard_id: str
+    count: int
+    behind: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What of a shard is undecided: the oldest record's arrival (epoch seconds), None when there is nothing.
+
+    `at_tip` says that the last read found nothing more.
+    """
+
+    shard_id: str
+    oldest: float | None
+    at_tip: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    """A batch is being sent; `attempt` counts from 1; `age` is that of its last record in seconds."""
+
+    shard_id: str
+    batch: Batch
+    attempt: int
+    request_id: str
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """The call's outcome, after so many seconds; `sent` is False for an event too large to be sent."""
+
+    shard_id: str
+    batch: Batch
+    attempt: int
+    request_id: str
+    outcome: Outcome
+    seconds: float
+    sent: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A batch, or its failure record, is tried again in so many seconds; `attempts` are those that count so far."""
+
+    shard_id: str
+    batch: Batch
+    seconds: float
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardDelivered:
+    """The destination has the failure record."""
+
+    shard_id: str
+    discard: Discard
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFailed:
+    """A try to hand over a failure record did not succeed."""
+
+    shard_id: str
+    discard: Discard
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsDropped:
+    """Records are gone for good: no destination is configured, or it did not take them in time."""
+
+    shard_id: str
+    discard: Discard
+    delivery_failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointed:
+    """A shard's checkpoint was stored."""
+
+    shard_id: str
+    sequence_number: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionObserved:
+    """A condition as it shows now; the same may be observed again and again."""
+
+    type: ConditionType
+    holds: bool
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Faulted:
+    """Something unexpected stopped a part of the work, which is tried again in so many seconds."""
+
+    what: str
+    error: BaseException
+    seconds: float
+
+
+Event = (
+    ShardsListed
+    | ShardStarted
+    | ShardFinished
+    | ShardStopped
+    | RecordsPolled
+    | Pending
+    | CallStarted
+    | CallEnded
+    | Waiting
+    | DiscardDelivered
+    | DeliveryFailed
+    | RecordsDropped
+    | Checkpointed
+    | ConditionObserved
+    | Faulted
+)
+Observer = Callable[[Event], None]
+
+
+def all_of(*observers: Observer) -> Observer:
+    """One observer that tells each of them, in order."""
+
+    def observe(event: Event) -> None:
+        for observer in observers:
+            observer(event)
+
+    return observe

@@ -1,0 +1,141 @@
+"""A function behind HTTP: the POST that `protocol: lambda` and `protocol: http` share (contract J, design).
+
+Before this: `retry.py` said Invoke. After this: `classify.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from headrace.stream.functions import Call, Fault, NoResponse, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RESPONSE_LIMIT = 6 * 1024 * 1024 + 100
+"""The largest answer a function may give, in bytes (J.1)."""
+GRACE = 1.0
+"""Seconds beyond the function's own time-out before a call is given up, so that its own error can still arrive."""
+CONNECT_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSettings:
+    """Where a function is and what every call tells it; `timeout` in seconds."""
+
+    url: str
+    timeout: float
+    mapping_key: str
+    mapping_uid: str
+    headers: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class _Connection:
+    """What became of one call's connection; the function's time runs from when there is one."""
+
+    patience: asyncio.Timeout
+    allowed: float
+    open: bool = False
+    reused: bool = False
+    answered: bool = False
+
+    def opened(self, *, reused: bool) -> None:
+        self.open, self.reused = True, reused
+        self.patience.reschedule(asyncio.get_running_loop().time() + self.allowed)
+
+
+class HttpFunction:
+    """Sends events with POST; connections are kept, calls are never repeated here."""
+
+    def __init__(self, settings: FunctionSettings) -> None:
+        self._settings = settings
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(_on_reuse)
+        tracing.on_connection_create_end.append(_on_connect)
+        self._session = aiohttp.ClientSession(
+            # Shards call side by side, each at most once at a time: they are the bound, not the pool.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            timeout=aiohttp.ClientTimeout(total=None),
+            trace_configs=[tracing],
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def invoke(self, call: Call) -> Response | NoResponse:
+        """One POST; gives what came back or why nothing did."""
+        allowed = self._settings.timeout + GRACE
+        connection: _Connection | None = None
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT) as patience:
+                connection = _Connection(patience, allowed)
+                async with self._session.post(
+                    self._settings.url,
+                    data=call.event,
+                    headers=self._headers(call, time.time() + allowed),
+                    allow_redirects=False,
+                    trace_request_ctx=connection,
+                ) as answer:
+                    connection.answered = True
+                    return await _read(answer)
+        except (TimeoutError, aiohttp.ClientError, ConnectionError) as error:
+            return _fault(error, connection, allowed)
+
+    def _headers(self, call: Call, deadline: float) -> dict[str, str]:
+        return {
+            **self._settings.headers,
+            "Content-Type": "application/json",
+            "Headrace-Request-Id": call.request_id,
+            "Headrace-Attempt": str(call.attempt),
+            "Headrace-Mapping": self._settings.mapping_key,
+            "Headrace-Mapping-Uid": self._settings.mapping_uid,
+            "Headrace-Shard": call.shard_id,
+            "Headrace-Deadline-Ms": str(int(deadline * 1000)),
+        }
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._session.close()
+
+
+async def _on_connect(_session: object, context: Any, _params: object) -> None:
+    context.trace_request_ctx.opened(reused=False)
+
+
+async def _on_reuse(_session: object, context: Any, _params: object) -> None:
+    context.trace_request_ctx.opened(reused=True)
+
+
+async def _read(answer: aiohttp.ClientResponse) -> Response | NoResponse:
+    """The answer, unless it is larger than an answer may be: then reading stops there and the connection is closed."""
+    body = bytearray()
+    async for chunk in answer.content.iter_chunked(64 * 1024):
+        body += chunk
+        if len(body) > RESPONSE_LIMIT:
+            answer.close()
+            return NoResponse(Fault.TOO_LARGE, "the response is over 6 MB")
+    return Response(answer.status, {name.lower(): value for name, value in answer.headers.items()}, bytes(body))
+
+
+def _fault(error: BaseException, connection: _Connection | None, allowed: float) -> NoResponse:
+    """Whether the function may have run: a kept connection that breaks unanswered had gone stale, a new one not."""
+    if connection is None or not connection.open:
+        return NoResponse(Fault.NOT_CONNECTED, f"no connection: {_words(error)}")
+    if isinstance(error, TimeoutError):
+        return NoResponse(Fault.TIMED_OUT, f"no answer within {allowed:g} s")
+    stale = connection.reused and not connection.answered and not isinstance(error, aiohttp.ClientResponseError)
+    if stale:
+        return NoResponse(Fault.NOT_CONNECTED, f"a kept connection had gone: {_words(error)}")
+    return NoResponse(Fault.DROPPED, f"the connection broke before the answer was complete: {_words(error)}")
+
+
+def _words(error: BaseException) -> str:
+    """The error's kind, and the operating system's name for it; never its text, which may hold the address's secrets."""
+    number = getattr(error, "errno", None)
+    name = errno.errorcode.get(number, "") if isinstance(number, int) else ""
+    return f"{type(error).__name__} {name}".strip()

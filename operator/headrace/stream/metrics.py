@@ -1,0 +1,178 @@
+"""The mapping metrics of Lambda as Prometheus counters and gauges (contract I). An observer, told at the shell's gates.
+
+Labels: `namespace`, `mapping`, `source` (the source's ARN); `shard` only on the iterator age; `type` and `reason` only
+where their values come from a fixed list.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from headrace.stream.classify import Failed, NotInvoked, PartiallyFailed, Refused
+from headrace.stream.events import (
+    CallEnded,
+    CallStarted,
+    ConditionObserved,
+    DeliveryFailed,
+    DiscardDelivered,
+    Event,
+    Pending,
+    RecordsDropped,
+    RecordsPolled,
+    ShardFinished,
+    ShardStopped,
+)
+
+if TYPE_CHECKING:
+    from headrace.stream.health import Health
+
+_LABELS = ("namespace", "mapping", "source")
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What one mapping's run amounts to, in records; the summary at its end."""
+
+    polled: int = 0
+    filtered_out: int = 0
+    invoked: int = 0
+    failed_invoke: int = 0
+    delivered: int = 0
+    dropped: int = 0
+
+
+class Metrics:
+    """Every metric of the data plane, in a registry of its own."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *more: str) -> Counter:
+            return Counter(f"headrace_{name}", text, (*_LABELS, *more), registry=registry)
+
+        self.polled = counter("polled_events", "Records read from the source.")
+        self.filtered_out = counter("filtered_out_events", "Records removed by filters.")
+        self.invoked = counter("invoked_events", "Records handed to the function, counted again at every attempt.")
+        self.failed = counter("failed_invoke_events", "Records whose invocation failed, counted at every attempt.")
+        self.dropped = counter("dropped_events", "Records discarded without a delivered failure record.")
+        self.delivered = counter(
+            "on_failure_destination_delivered_events", "Records covered by delivered failure records."
+        )
+        self.delivery_failures = counter("destination_delivery_failures", "Failure records given up for good.")
+        self.publish_errors = counter(
+            "destination_publish_errors", "Tries to deliver a failure record that failed.", "reason"
+        )
+        self.invocations = counter("invocations", "Calls of the function that reached it.")
+        self.errors = counter("invocation_errors", "Calls that ended in a function error.")
+        self.throttles = counter("throttles", "Calls that were answered with a throttle.")
+        self.unreachable = counter("unreachable_calls", "Calls that did not reach the function.")
+        self.seconds = Histogram(
+            "headrace_invocation_duration_seconds", "Time of calls.", _LABELS, registry=registry, buckets=_SECONDS
+        )
+        self.iterator_age = Gauge(
+            "headrace_iterator_age_seconds",
+            "Age of the oldest undecided record.",
+            (*_LABELS, "shard"),
+            registry=registry,
+        )
+        self.condition = Gauge(
+            "headrace_condition",
+            "1 while a condition holds, 0 while it does not.",
+            (*_LABELS, "type"),
+            registry=registry,
+        )
+
+    def observer(self, namespace: str, mapping: str, source: str, health: Health) -> MappingMetrics:
+        """The observer of one mapping."""
+        return MappingMetrics(self, (namespace, mapping, source), health)
+
+
+class MappingMetrics:
+    """Counts one mapping's events, for Prometheus and for the summary."""
+
+    def __init__(self, metrics: Metrics, labels: tuple[str, str, str], health: Health) -> None:
+        self._metrics = metrics
+        self._labels = labels
+        self._health = health
+        self.counts = Counts()
+        self._followed: set[str] = set()
+        for metric in (
+            metrics.polled, metrics.filtered_out, metrics.invoked, metrics.failed, metrics.dropped, metrics.delivered,
+            metrics.delivery_failures, metrics.invocations, metrics.errors, metrics.throttles, metrics.unreachable,
+        ):  # fmt: skip
+            metric.labels(*labels)  # shows 0 from the start
+
+    def __call__(self, event: Event) -> None:
+        """Takes one event in."""
+        metrics, labels, counts = self._metrics, self._labels, self.counts
+        match event:
+            case RecordsPolled(_, count, _):
+                counts.polled += count
+                metrics.polled.labels(*labels).inc(count)
+            case CallStarted(_, batch):
+                counts.invoked += len(batch)
+                metrics.invoked.labels(*labels).inc(len(batch))
+            case CallEnded():
+                self._called(event)
+            case DiscardDelivered() | DeliveryFailed() | RecordsDropped():
+                self._discarded(event)
+            case ConditionObserved():
+                metrics.condition.labels(*labels, event.type.value).set(event.holds)
+            case Pending(shard_id):
+                self._follow_age(shard_id)
+            case ShardFinished(shard_id) | ShardStopped(shard_id):
+                self._forget_age(shard_id)
+            case _:
+                pass
+
+    def _called(self, event: CallEnded) -> None:
+        metrics, labels = self._metrics, self._labels
+        match event.outcome:
+            case PartiallyFailed(first):
+                self._failed(len(event.batch) - first)
+            case Failed():
+                self._failed(len(event.batch))
+                metrics.errors.labels(*labels).inc()
+            case Refused():
+                self._failed(len(event.batch))
+            case NotInvoked(throttled):
+                (metrics.throttles if throttled else metrics.unreachable).labels(*labels).inc()
+                self._failed(len(event.batch))
+                return
+            case _:
+                pass
+        if event.sent:
+            metrics.invocations.labels(*labels).inc()
+            metrics.seconds.labels(*labels).observe(event.seconds)
+
+    def _discarded(self, event: DiscardDelivered | DeliveryFailed | RecordsDropped) -> None:
+        metrics, labels, records = self._metrics, self._labels, len(event.discard.records)
+        match event:
+            case DiscardDelivered():
+                self.counts.delivered += records
+                metrics.delivered.labels(*labels).inc(records)
+            case DeliveryFailed(reason=reason):
+                metrics.publish_errors.labels(*labels, reason.value).inc()
+            case RecordsDropped(delivery_failed=delivery_failed):
+                self.counts.dropped += records
+                metrics.dropped.labels(*labels).inc(records)
+                metrics.delivery_failures.labels(*labels).inc(delivery_failed)
+
+    def _failed(self, records: int) -> None:
+        self.counts.failed_invoke += records
+        self._metrics.failed.labels(*self._labels).inc(records)
+
+    def _follow_age(self, shard_id: str) -> None:
+        """The age is computed when it is asked for, so that it grows while a shard is stuck."""
+        if shard_id not in self._followed:
+            self._followed.add(shard_id)
+            gauge = self._metrics.iterator_age.labels(*self._labels, shard_id)
+            gauge.set_function(lambda: self._health.iterator_age(shard_id, time.time()))
+
+    def _forget_age(self, shard_id: str) -> None:
+        if shard_id in self._followed:
+            self._followed.discard(shard_id)
+            self._metrics.iterator_age.remove(*self._labels, shard_id)

@@ -1,0 +1,69 @@
+"""What a mapping's spec means for its data plane. Pure: spec in, settings out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headrace.stream.batching import BatchLimits
+from headrace.stream.report import Origin
+from headrace.stream.retry import DROP_PATIENCE, RetryPolicy
+
+if TYPE_CHECKING:
+    from headrace.spec import EventSourceMapping, EventSourceMappingSpec
+
+LEAST_READ = 1_000
+MOST_READ = 10_000
+"""Bounds of how many records one read asks for; a read holds at most 10 MB all the same (contract B.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What of a mapping's settings concerns the handling of its batches."""
+
+    limits: BatchLimits
+    policy: RetryPolicy
+    origin: Origin
+    mapping_uid: str
+    lambda_protocol: bool
+    report_failures: bool
+
+
+def delivery_of(mapping: EventSourceMapping) -> Delivery:
+    """The settings of every batch; the origin's shard is filled in by the shard that handles it."""
+    spec = mapping.spec
+    return Delivery(
+        limits=BatchLimits(
+            size=spec.resolved_batch_size,
+            window=float(spec.maximum_batching_window_in_seconds or 0),
+            maximum_age=spec.maximum_record_age,
+        ),
+        policy=retry_policy(spec),
+        origin=Origin(function_arn=mapping.function_arn, stream_arn=spec.event_source_arn or "", shard_id=""),
+        mapping_uid=mapping.resolved_uid,
+        lambda_protocol=spec.function.protocol == "lambda",
+        report_failures="ReportBatchItemFailures" in spec.function_response_types,
+    )
+
+
+def retry_policy(spec: EventSourceMappingSpec) -> RetryPolicy:
+    """Retries, age, splitting, back-off and the destination's terms (contract B.5, C.5)."""
+    on_failure = spec.on_failure
+    patience: float | None = None
+    if on_failure is not None:
+        dropping = on_failure.delivery_policy == "Drop"
+        patience = DROP_PATIENCE if dropping else on_failure.delivery_timeout_seconds
+    return RetryPolicy(
+        maximum_retries=spec.maximum_retries,
+        maximum_age=spec.maximum_record_age,
+        split=spec.bisect_batch_on_function_error,
+        initial_backoff=spec.retry_backoff.initial_seconds,
+        maximum_backoff=spec.retry_backoff.maximum_seconds,
+        has_destination=on_failure is not None,
+        delivery_patience=patience,
+    )
+
+
+def read_limit(batch_size: int) -> int:
+    """How many records one read asks for: two batches, within bounds that suit small and large ones."""
+    return min(MOST_READ, max(LEAST_READ, 2 * batch_size))

@@ -1,0 +1,191 @@
+"""Kinesis by GetRecords (contract B.1, D.1).
+
+After this: `batching.py`.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from botocore.exceptions import ClientError
+
+from headrace.errors import Reason, SourceError, Throttled
+from headrace.records import After, Polled, Position, Record, Shard, Start
+from headrace.stream.aws import FAILURES, AwsAccess, Client, reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+READ_TIMEOUT = 30.0
+"""Seconds for one answer, which may be 10 MB."""
+
+_ADVICE = {
+    Reason.NOT_FOUND: "create it, or correct spec.eventSourceArn",
+    Reason.ACCESS_DENIED: "allow kinesis:ListShards, kinesis:GetShardIterator and kinesis:GetRecords on it",
+    Reason.INVALID_CREDENTIALS: "give the poller valid AWS credentials",
+    Reason.UNREACHABLE: "check the network and the endpoint",
+    Reason.THROTTLED: "reads go on more slowly",
+    Reason.REJECTED: "check spec.eventSourceArn",
+    Reason.SERVICE_ERROR: "it is tried again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFacts:
+    """What every record's event tells of its mapping (contract D.1)."""
+
+    stream_arn: str
+    region: str
+    invoke_identity_arn: str
+
+
+class Kinesis:
+    """A Kinesis data stream, read by polling."""
+
+    def __init__(self, facts: RecordFacts, access: AwsAccess, *, read_limit: int) -> None:
+        self._facts = facts
+        self._read_limit = read_limit
+        self._client = Client(access, "kinesis", facts.region, read_timeout=READ_TIMEOUT)
+
+    async def call(self, operation: str, **arguments: Any) -> Any:
+        """One API call; everything that goes wrong becomes a SourceError, except an expired iterator."""
+        try:
+            return await self._client.call(operation, **arguments)
+        except FAILURES as error:
+            if _code(error) == "ExpiredIteratorException":
+                raise
+            reason, words = reason_of(error)
+            message = f"{self._facts.stream_arn}: {words}; {_ADVICE[reason]}"
+            if reason is Reason.THROTTLED:
+                raise Throttled(message) from error
+            raise SourceError(reason, message) from error
+
+    async def shards(self) -> Sequence[Shard]:
+        """ListShards, page after page."""
+        arguments: dict[str, Any] = {"StreamARN": self._facts.stream_arn}
+        found: list[Shard] = []
+        while True:
+            answer = await self.call("list_shards", **arguments)
+            found += [_shard(entry) for entry in answer["Shards"]]
+            if not answer.get("NextToken"):
+                return found
+            arguments = {"NextToken": answer["NextToken"]}
+
+    async def now(self) -> float:
+        """The server's time."""
+        before = time.time()
+        answer = await self.call("describe_stream_summary", StreamARN=self._facts.stream_arn)
+        return server_time(answer["ResponseMetadata"]["HTTPHeaders"].get("date"), before)
+
+    def reader(self, shard_id: str, position: Position) -> KinesisReader:
+        """A reader of one shard."""
+        return KinesisReader(self, self._facts, shard_id, position, self._read_limit)
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        await self._client.aclose()
+
+
+class KinesisReader:
+    """Reads one shard; an iterator lives for five minutes and is renewed at the place reached."""
+
+    def __init__(self, source: Kinesis, facts: RecordFacts, shard_id: str, position: Position, limit: int) -> None:
+        self._source = source
+        self._facts = facts
+        self._shard_id = shard_id
+        self._position = position
+        self._limit = limit
+        self._iterator: str | None = None
+
+    async def read(self) -> Polled:
+        """One GetRecords."""
+        try:
+            answer = await self._get_records()
+        except ClientError:
+            self._iterator = None
+            try:
+                answer = await self._get_records()
+            except ClientError as error:
+                self._iterator = None
+                raise SourceError(Reason.REJECTED, f"{self._facts.stream_arn}: a fresh iterator had expired") from error
+        self._iterator = answer.get("NextShardIterator") or None
+        records = tuple(to_record(entry, self._shard_id, self._facts) for entry in answer["Records"])
+        if records:
+            self._position = After(records[-1].sequence_number)
+        behind = (answer.get("MillisBehindLatest") or 0) / 1000
+        return Polled(records, behind, ended=self._iterator is None)
+
+    async def _get_records(self) -> Any:
+        """Raises ClientError only for an expired iterator; any other refusal makes the next read ask for a new one."""
+        stream = {"StreamARN": self._facts.stream_arn}
+        if self._iterator is None:
+            where = iterator_arguments(self._position)
+            answer = await self._source.call("get_shard_iterator", ShardId=self._shard_id, **stream, **where)
+            self._iterator = answer["ShardIterator"]
+        try:
+            return await self._source.call("get_records", ShardIterator=self._iterator, Limit=self._limit, **stream)
+        except SourceError as error:
+            if error.reason is Reason.REJECTED:
+                self._iterator = None
+            raise
+
+
+def iterator_arguments(position: Position) -> dict[str, Any]:
+    """How GetShardIterator is asked for a position."""
+    match position:
+        case After(sequence_number):
+            return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence_number}
+        case Start(None):
+            return {"ShardIteratorType": "TRIM_HORIZON"}
+        case Start(timestamp):
+            return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": datetime.fromtimestamp(timestamp or 0.0, UTC)}
+
+
+def to_record(entry: Mapping[str, Any], shard_id: str, facts: RecordFacts) -> Record:
+    """A record of a GetRecords answer as it stands in the Lambda event (contract D.1)."""
+    number, key = entry["SequenceNumber"], entry["PartitionKey"]
+    arrival = round(entry["ApproximateArrivalTimestamp"].timestamp(), 3)
+    event = {
+        "kinesis": {
+            "kinesisSchemaVersion": "1.0",
+            "partitionKey": key,
+            "sequenceNumber": number,
+            "data": base64.b64encode(entry["Data"]).decode("ascii"),
+            "approximateArrivalTimestamp": arrival,
+        },
+        "eventSource": "aws:kinesis",
+        "eventVersion": "1.0",
+        "eventID": f"{shard_id}:{number}",
+        "eventName": "aws:kinesis:record",
+        "invokeIdentityArn": facts.invoke_identity_arn,
+        "awsRegion": facts.region,
+        "eventSourceARN": facts.stream_arn,
+    }
+    return Record(number, arrival, key, orjson.dumps(event))
+
+
+def server_time(date: str | None, before: float) -> float:
+    """The server's time when it answered, from its Date header, which has whole seconds only.
+
+    Where the local clock, read before the call, agrees with it, the local one's fraction is taken; else the header's
+    second, so that what is written from now on is never older than the answer. Without a header the local clock serves.
+    """
+    if date is None:
+        return before
+    second = parsedate_to_datetime(date).timestamp()
+    return before if second - 1 <= before < second + 1 else second
+
+
+def _shard(entry: Mapping[str, Any]) -> Shard:
+    parents = (entry.get("ParentShardId"), entry.get("AdjacentParentShardId"))
+    return Shard(entry["ShardId"], tuple(parent for parent in parents if parent))
+
+
+def _code(error: BaseException) -> str:
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""

@@ -1,0 +1,117 @@
+"""Checkpoints in an SQLite file, for `headrace run`; in memory without one.
+
+Each write is committed before it returns (WAL: a killed process loses nothing, a power cut at worst the last writes,
+which repeats records and loses none). The file is locked while it is open, so that two runs never share one state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from headrace.errors import Reason, StoreError
+from headrace.records import Checkpoint, Shard, Start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS start (
+    mapping TEXT PRIMARY KEY, timestamp REAL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checkpoint (
+    mapping TEXT, shard_id TEXT, sequence_number TEXT, finished INTEGER NOT NULL, PRIMARY KEY (mapping, shard_id)
+) WITHOUT ROWID;
+"""
+
+
+class SqliteFile:
+    """One open state file, shared by the mappings of a run; a thread of its own keeps the event loop free."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._name = str(path) if path is not None else ":memory:"
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Opens and locks the file, making it if needed; raises StoreError."""
+        await self.run(self._open)
+
+    def _open(self) -> None:
+        self._connection = sqlite3.connect(self._name, timeout=1.0, isolation_level=None)
+        self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA + "COMMIT;")
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Runs one piece of work on the file's thread; a cancelled caller does not stop it half-way."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorname", type(error).__name__)
+            hint = (
+                "another headrace run is using it" if code.startswith("SQLITE_BUSY") else "check the path and the disk"
+            )
+            raise StoreError(Reason.API_ERROR, f"the state file {self._name}: {code}; {hint}") from error
+
+    def execute(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+        """One statement, on the file's thread."""
+        if self._connection is None:
+            raise sqlite3.ProgrammingError(self._name)
+        return self._connection.execute(statement, values).fetchall()
+
+    async def aclose(self) -> None:
+        """Closes the file and ends the thread."""
+        if self._connection is not None:
+            await self.run(self._connection.close)
+        self._thread.shutdown()
+
+
+class SqliteStore:
+    """The rows of one mapping; `identity` tells it from others in the same file: its UUID and its source."""
+
+    write_interval = 0.0
+
+    def __init__(self, file: SqliteFile, identity: str) -> None:
+        self._file = file
+        self._identity = identity
+
+    async def start(self) -> Start | None:
+        """The pinned start."""
+        query = "SELECT timestamp FROM start WHERE mapping = ?"
+        rows = await self._file.run(lambda: self._file.execute(query, self._identity))
+        return Start(_timestamp(rows[0][0])) if rows else None
+
+    async def pin(self, start: Start) -> Start:
+        """First come, first kept."""
+        insert = "INSERT OR IGNORE INTO start VALUES (?, ?)"
+        await self._file.run(lambda: self._file.execute(insert, self._identity, start.timestamp))
+        return await self.start() or start
+
+    async def load(self, shards: Sequence[Shard]) -> Mapping[str, Checkpoint]:
+        """Every row of the mapping; no row is made before there is something to say."""
+        query = "SELECT shard_id, sequence_number, finished FROM checkpoint WHERE mapping = ?"
+        rows = await self._file.run(lambda: self._file.execute(query, self._identity))
+        return {
+            str(shard_id): Checkpoint(None if number is None else str(number), bool(finished))
+            for shard_id, number, finished in rows
+        }
+
+    async def save(self, shard_id: str, checkpoint: Checkpoint) -> None:
+        """Replaces the shard's row."""
+        replace = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)"
+        row = (self._identity, shard_id, checkpoint.sequence_number, int(checkpoint.finished))
+        await self._file.run(lambda: self._file.execute(replace, *row))
+
+    async def aclose(self) -> None:
+        """Nothing of its own; the file is closed by whoever opened it."""
+
+
+def _timestamp(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

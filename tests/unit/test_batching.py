@@ -1,0 +1,114 @@
+"""When batches close (contract B.2)."""
+
+from __future__ import annotations
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.records import numbers, record, records
+
+from headrace.records import Batch
+from headrace.stream.batching import EVENT_LIMIT, BatchLimits, Buffer, encode
+
+
+def filled(limits: BatchLimits, batch: Batch, now: float = 0.0) -> Buffer:
+    buffer = Buffer(limits, now)
+    buffer.add(batch, now)
+    return buffer
+
+
+def test_without_a_window_whatever_is_there_leaves_at_once() -> None:
+    buffer = filled(BatchLimits(10), records(1, 2, 3))
+    assert numbers(buffer.take(0.0)) == [1, 2, 3]
+    assert buffer.take(0.0) == ()
+
+
+def test_a_full_batch_leaves_at_once_and_in_order() -> None:
+    buffer = filled(BatchLimits(3, window=300), records(1, 2, 3, 4, 5, 6, 7))
+    assert [numbers(buffer.take(0.0)) for _ in range(3)] == [[1, 2, 3], [4, 5, 6], []]
+    assert len(buffer) == 1
+
+
+def test_a_window_holds_records_until_it_has_elapsed() -> None:
+    buffer = filled(BatchLimits(10, window=5), records(1, 2, 3, arrival=0))
+    assert buffer.due() == 5.0
+    assert buffer.take(4.9) == ()
+    assert numbers(buffer.take(5.0)) == [1, 2, 3]
+
+
+def test_the_next_window_starts_when_the_invocation_completes() -> None:
+    buffer = filled(BatchLimits(10, window=5), records(1))
+    assert numbers(buffer.take(5.0)) == [1]
+    buffer.add(records(2), 6.0)
+    buffer.restart_window(7.0)
+    assert buffer.due() == 12.0
+
+
+def test_an_empty_window_that_ran_out_begins_anew_with_its_first_record() -> None:
+    buffer = Buffer(BatchLimits(10, window=5), 0.0)
+    buffer.add(records(1), 100.0)
+    assert buffer.due() == 105.0
+
+
+def test_a_window_never_holds_a_record_past_its_age() -> None:
+    buffer = filled(BatchLimits(10, window=300, maximum_age=60), records(1, arrival=0), now=10)
+    due = buffer.due()
+    assert due is not None
+    assert due < 60
+    assert numbers(buffer.take(due)) == [1]
+
+
+def test_the_end_of_the_shard_closes_the_window() -> None:
+    buffer = filled(BatchLimits(10, window=300), records(1, 2))
+    buffer.end()
+    assert numbers(buffer.take(0.0)) == [1, 2]
+
+
+def test_ten_records_of_a_megabyte_go_in_batches_of_four_four_two() -> None:
+    megabyte = b'"' + b"x" * (1024 * 1024 * 4 // 3) + b'"'
+    buffer = filled(BatchLimits(100), tuple(record(n, event=megabyte) for n in range(1, 11)))
+    assert [len(buffer.take(0.0)) for _ in range(4)] == [4, 4, 2, 0]
+
+
+def test_a_record_too_large_for_any_event_makes_a_batch_of_its_own() -> None:
+    huge = b'"' + b"x" * EVENT_LIMIT + b'"'
+    buffer = filled(BatchLimits(100), (record(1), record(2, event=huge), record(3)))
+    assert [numbers(buffer.take(0.0)) for _ in range(3)] == [[1], [2], [3]]
+
+
+def test_an_event_of_exactly_the_limit_is_not_cut() -> None:
+    limits = BatchLimits(100, event_limit=len(encode(records(1, 2, 3))))
+    assert numbers(filled(limits, records(1, 2, 3, 4)).take(0.0)) == [1, 2, 3]
+
+
+def test_the_event_is_the_records_as_they_are() -> None:
+    assert orjson.loads(encode(records(1, 2))) == {"Records": [{"n": 1}, {"n": 2}]}
+    assert encode(records(1)) == b'{"Records":[{"n":1}]}'
+
+
+@given(
+    sizes=st.lists(st.integers(2, 60), max_size=40),
+    batch_size=st.integers(1, 7),
+    event_limit=st.integers(40, 120),
+    window=st.sampled_from([0.0, 5.0]),
+    steps=st.lists(st.floats(0, 4), max_size=40),
+)
+def test_nothing_is_lost_reordered_or_oversized(
+    sizes: list[int], batch_size: int, event_limit: int, window: float, steps: list[float]
+) -> None:
+    """However records and time come in, what leaves is what came, in order, within the limits."""
+    limits = BatchLimits(batch_size, window=window, event_limit=event_limit)
+    buffer, now, out = Buffer(limits, 0.0), 0.0, []
+    for index, size in enumerate(sizes):
+        now += steps[index] if index < len(steps) else 0.0
+        buffer.add((record(index, event=b'"' + b"x" * (size - 2) + b'"'),), now)
+        while batch := buffer.take(now):
+            out.append(batch)
+            buffer.restart_window(now)
+    buffer.end()
+    while batch := buffer.take(now):
+        out.append(batch)
+    assert [n for batch in out for n in numbers(batch)] == list(range(len(sizes)))
+    assert all(len(batch) <= batch_size for batch in out)
+    assert all(len(encode(batch)) <= event_limit or len(batch) == 1 for batch in out)
+    assert (len(buffer), buffer.record_bytes) == (0, 0)
