@@ -1,0 +1,76 @@
+"""What the schema knows and no code serves yet: a table whose rows go away one by one. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headrace.arns import SourceKind
+from headrace.errors import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headrace.spec import EventSourceMapping, EventSourceMappingSpec
+
+SERVED_SOURCES = frozenset({SourceKind.KINESIS})
+SERVED_DESTINATIONS = ("sqs",)
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """A property, what of it is not served, and what is."""
+
+    path: str
+    asked: Callable[[EventSourceMappingSpec], bool]
+    served: str
+
+
+_NONE = "it is not served in this version"
+_GAPS = (
+    _Gap("function.protocol", lambda spec: spec.function.protocol == "cloudevents", "lambda and http are served"),
+    _Gap("filterCriteria", lambda spec: bool(spec.filter_patterns), "only an empty one is served in this version"),
+    _Gap("kmsKeyArn", lambda spec: spec.kms_key_arn is not None, _NONE),
+    _Gap("metricsConfig", lambda spec: bool(spec.metrics_config and spec.metrics_config.metrics), _NONE),
+    _Gap("loggingConfig", lambda spec: spec.logging_config is not None, _NONE),
+    _Gap("scalingConfig", lambda spec: spec.scaling_config is not None, _NONE),
+    _Gap("provisionedPollerConfig", lambda spec: spec.provisioned_poller_config is not None, _NONE),
+    _Gap(
+        "parallelizationFactor",
+        lambda spec: spec.parallelization_factor > 1,
+        "only 1 is served in this version",
+    ),
+    _Gap(
+        "destinationConfig.onFailure.destination",
+        lambda spec: (
+            spec.on_failure is not None and _service_of(spec.on_failure.destination) not in SERVED_DESTINATIONS
+        ),
+        "only SQS queues are served in this version",
+    ),
+    _Gap(
+        "tumblingWindowInSeconds",
+        lambda spec: spec.tumbling_window_in_seconds > 0,
+        "only 0 is served in this version",
+    ),
+    _Gap("tags", lambda spec: bool(spec.tags), _NONE),
+    _Gap("poller.minReplicas", lambda spec: spec.poller.min_replicas > 1, "only 1 is served in this version"),
+)
+
+
+def _service_of(destination: str) -> str:
+    return destination.split(":")[2] if destination.startswith("arn:") else destination.partition(":")[0]
+
+
+def unsupported(mapping: EventSourceMapping) -> tuple[str, ...]:
+    """A sentence for each thing a valid mapping asks for that this version does not do; empty when it does it all."""
+    spec = mapping.spec
+    told = [_sentence(gap.path, gap.served) for gap in _GAPS if gap.asked(spec)]
+    if mapping.source_kind not in SERVED_SOURCES:
+        served = " and ".join(f"{kind}s" for kind in SERVED_SOURCES)
+        path = "selfManagedEventSource" if spec.event_source_arn is None else "eventSourceArn"
+        told.insert(0, _sentence(path, f"a {mapping.source_kind}; only {served} are served in this version"))
+    return tuple(told)
+
+
+def _sentence(path: str, served: str) -> str:
+    return f"spec.{path}: {Reason.NOT_SUPPORTED_YET}: {served}"
