@@ -24,12 +24,6 @@ PAGE = 500
 """Objects a page of a list."""
 
 _NOT_FOUND, _CONFLICT, _GONE = 404, 409, 410
-_ADVICE = {
-    401: "the credentials were not accepted",
-    403: "the permission is missing; check the Role and its binding",
-    422: "the object was refused as invalid",
-    429: "the API server asks for fewer requests",
-}
 
 
 class ClusterError(HeadraceError):

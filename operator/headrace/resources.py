@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -102,27 +101,18 @@ class MappingRef:
         }
 
     def owns(self, body: Mapping[str, Any]) -> bool:
-        """Whether an object is this mapping's: only its owner may change or delete it."""
-        return any(owner.get("uid") == self.uid for owner in body["metadata"].get("ownerReferences") or ())
+        """Whether an object is this mapping's: nothing else is ever changed or deleted.
+
+        One with the mapping's label and no owner at all is, too: somebody took its owner away.
+        """
+        metadata = body["metadata"]
+        owners = metadata.get("ownerReferences") or ()
+        if not owners:
+            return bool((metadata.get("labels") or {}).get(LABEL_MAPPING_UID) == self.uid)
+        return any(owner.get("uid") == self.uid for owner in owners)
 
 
 def ref_of(body: Mapping[str, Any]) -> MappingRef:
     """The reference of a mapping as the API server gives it."""
     metadata = body["metadata"]
     return MappingRef(metadata["namespace"], metadata["name"], metadata["uid"])
-
-
-def owner_of(body: Mapping[str, Any]) -> str | None:
-    """The name of the mapping that owns an object."""
-    for owner in body["metadata"].get("ownerReferences") or ():
-        if owner.get("kind") == EVENT_SOURCE_MAPPING.kind and str(owner.get("apiVersion", "")).startswith(f"{GROUP}/"):
-            return str(owner["name"])
-    return None
-
-
-_UNFIT = re.compile(r"[^a-z0-9]+")
-
-
-def identity_name(identity: str) -> str:
-    """An identity (a pod's name, a host's) as a part of an object's name."""
-    return _UNFIT.sub("-", identity.lower()).strip("-")[-63:] or "poller"

@@ -1,0 +1,1 @@
+"""The control plane: handlers → workqueue → reconcile (observe → desired → plan → apply → status)."""

@@ -1,0 +1,73 @@
+"""Reads everything about one mapping, once. Before this: `reconcile.py`. After this: `plan.py`, `status.py`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headrace.heartbeat import Heartbeat, heartbeat_of
+from headrace.resources import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    EVENT_SOURCE_MAPPING,
+    LEASE,
+    ROLE,
+    ROLE_BINDING,
+    SERVICE_ACCOUNT,
+    SHARD_LEASE,
+    Kind,
+    MappingRef,
+    ref_of,
+)
+
+if TYPE_CHECKING:
+    from headrace.cluster import Body, Cluster
+    from headrace.control.liveness import Liveness
+
+CHILDREN = (SERVICE_ACCOUNT, ROLE, ROLE_BINDING, CONFIG_MAP, DEPLOYMENT)
+"""The kinds the operator makes, in the order they are needed: one object of each, all of the same name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A mapping and what belongs to it, as the API server has it.
+
+    `children` holds whatever bears a child's name, whoever owns it; kinds that were not read are absent.
+    """
+
+    mapping: Body
+    children: dict[Kind, Body]
+    heartbeats: tuple[Heartbeat, ...] = ()
+    shard_leases: tuple[Body, ...] = ()
+
+    @property
+    def ref(self) -> MappingRef:
+        """Which mapping."""
+        return ref_of(self.mapping)
+
+
+async def observe(
+    cluster: Cluster, liveness: Liveness, namespace: str, name: str, kinds: tuple[Kind, ...] = CHILDREN
+) -> Observed | None:
+    """The mapping with children of these kinds, None when it is gone; raises ClusterError."""
+    mapping = await cluster.find(EVENT_SOURCE_MAPPING, namespace, name)
+    if mapping is None:
+        return None
+    ref = ref_of(mapping)
+    children, leases, shard_leases = await asyncio.gather(
+        asyncio.gather(*(cluster.find(kind, namespace, ref.child_name) for kind in kinds)),
+        cluster.select(LEASE, namespace, ref.selector),
+        cluster.select(SHARD_LEASE, namespace, ref.selector),
+    )
+    return Observed(
+        mapping,
+        {kind: child for kind, child in zip(kinds, children, strict=True) if child is not None},
+        tuple(heartbeat_of(lease) for lease in liveness.alive((namespace, name), _owned(leases, ref))),
+        tuple(_owned(shard_leases, ref)),
+    )
+
+
+def _owned(bodies: list[Body], ref: MappingRef) -> list[Body]:
+    """Labels can be copied; owners are what counts."""
+    return [body for body in bodies if ref.owns(body)]

@@ -1,0 +1,193 @@
+"""A mapping's status. Pure.
+
+Before this: `observe.py`, `plan.py`. After this: one patch of the status, when anything changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import Reason
+from headrace.resources import DEPLOYMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from headrace.cluster import Body
+    from headrace.control.observe import Observed
+
+NO_RECORDS = "No records processed"
+USER_ACTION = "User action"
+"""AWS's StateTransitionReason for stream sources (contract A.4)."""
+REPORTED = ("SourceReachable", "FunctionReachable", "DestinationReachable")
+"""The conditions that only pollers know."""
+_LONGEST_MESSAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why the operator did not do what the mapping asks: a reason, and what to do about it."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition without its times."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+def status_of(observed: Observed, enabled: bool, problem: Problem | None, now: str) -> Body:
+    """The whole status; `enabled` is what the spec asks for, `now` the time (RFC 3339) of what changes."""
+    generation = observed.mapping["metadata"]["generation"]
+    previous = observed.mapping.get("status") or {}
+    state = _state(observed, previous, enabled=enabled, problem=problem)
+    reported = [_reported(kind, observed, enabled=enabled) for kind in REPORTED]
+    conditions = [_ready(observed, state, reported, problem), *reported, _progressing(state, problem)]
+    ages = [beat.iterator_age_seconds for beat in observed.heartbeats if beat.iterator_age_seconds is not None]
+    return {
+        "state": state,
+        "stateTransitionReason": USER_ACTION,
+        "lastProcessingResult": _last_result(observed, previous),
+        "conditions": [_dated(condition, previous, generation, now) for condition in conditions],
+        "shards": _shards(observed),
+        "pollers": len(observed.heartbeats),
+        "iteratorAgeSeconds": max(ages) if ages else None,
+        "observedGeneration": generation,
+    }
+
+
+def patch_of(previous: Body, status: Body) -> Body:
+    """The JSON merge patch that turns one status into the other; empty when there is nothing to do."""
+    wanted = {key: value for key, value in status.items() if value is not None}
+    gone = {key: None for key in previous if key not in wanted}
+    return {key: value for key, value in wanted.items() if previous.get(key) != value} | gone
+
+
+def _state(observed: Observed, previous: Body, *, enabled: bool, problem: Problem | None) -> str:
+    """The next of AWS's states (contract A.4): a transient one from a change of the spec until pollers follow it."""
+    before = previous.get("state")
+    if "deletionTimestamp" in observed.mapping["metadata"]:
+        return "Deleting"
+    target = "Enabled" if enabled else "Disabled"
+    unchanged = previous.get("observedGeneration") == observed.mapping["metadata"]["generation"]
+    if before == target and unchanged:
+        return target
+    if problem is None and _follows(observed, enabled=enabled):
+        return target
+    return _transient(before, target)
+
+
+def _transient(before: str | None, target: str) -> str:
+    toward = {"Enabled": "Enabling", "Disabled": "Disabling"}[target]
+    match before:
+        case None | "Creating":
+            return "Creating"
+        case "Enabled" | "Disabled":
+            return "Updating" if before == target else toward
+        case "Enabling" | "Disabling":
+            return toward
+        case _:
+            return "Updating"
+
+
+def _follows(observed: Observed, *, enabled: bool) -> bool:
+    """Whether what runs is what the newest spec asks for."""
+    generation = observed.mapping["metadata"]["generation"]
+    if any(beat.generation != generation for beat in observed.heartbeats):
+        return False
+    if enabled:
+        return bool(observed.heartbeats)
+    deployment = observed.children.get(DEPLOYMENT)
+    if deployment is None or deployment["spec"].get("replicas"):
+        return False
+    status = deployment.get("status") or {}
+    return status.get("observedGeneration") == deployment["metadata"]["generation"] and not status.get("replicas")
+
+
+def _reported(kind: str, observed: Observed, *, enabled: bool) -> Condition:
+    """What the pollers say of a condition: what does not hold for one of them does not hold."""
+    if not enabled:
+        return Condition(kind, "Unknown", Reason.DISABLED, "spec.enabled is false, so nothing is tried")
+    said = [each for beat in observed.heartbeats for each in beat.conditions if each.type == kind]
+    for status in ("False", "True", "Unknown"):
+        for each in said:
+            if each.status == status:
+                return Condition(kind, status, each.reason, each.message)
+    return Condition(kind, "Unknown", Reason.PENDING, "no poller has reported it yet")
+
+
+def _ready(observed: Observed, state: str, reported: Iterable[Condition], problem: Problem | None) -> Condition:
+    if problem is not None:
+        return Condition("Ready", "False", problem.reason, problem.message)
+    if state in {"Disabled", "Disabling"}:
+        return Condition("Ready", "False", Reason.DISABLED, "spec.enabled is false; checkpoints are kept")
+    if not observed.heartbeats:
+        return Condition("Ready", "False", Reason.PENDING, f"no poller is running: {_why_not_running(observed)}")
+    for condition in reported:
+        if condition.status == "False" and condition.type != "DestinationReachable":
+            return Condition("Ready", "False", condition.reason, condition.message)
+        if condition.status == "Unknown" and condition.type == "SourceReachable":
+            return Condition("Ready", "False", Reason.PENDING, "the source was not read yet")
+    return Condition("Ready", "True", Reason.READY, "records are read and handed to the function")
+
+
+def _why_not_running(observed: Observed) -> str:
+    """The Deployment's own words where it cannot make pods; else where to look."""
+    name = observed.ref.child_name
+    deployment = observed.children.get(DEPLOYMENT) or {}
+    for condition in (deployment.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            return str(condition.get("message"))
+    return f"see the pods of Deployment {name}"
+
+
+def _progressing(state: str, problem: Problem | None) -> Condition:
+    if problem is not None:
+        return Condition("Progressing", "False", problem.reason, problem.message)
+    if state in {"Enabled", "Disabled"}:
+        return Condition("Progressing", "False", Reason.RECONCILED, "what runs is what the spec asks for")
+    return Condition("Progressing", "True", Reason.ROLLING_OUT, "pollers are being brought to the newest spec")
+
+
+def _dated(condition: Condition, previous: Body, generation: int, now: str) -> Body:
+    before: dict[str, Any] = next(
+        (each for each in previous.get("conditions") or () if each.get("type") == condition.type), {}
+    )
+    changed = before.get("status") != condition.status
+    return {
+        "type": condition.type,
+        "status": condition.status,
+        "reason": str(condition.reason),
+        "message": condition.message[:_LONGEST_MESSAGE],
+        "lastTransitionTime": now if changed else before.get("lastTransitionTime", now),
+        "observedGeneration": generation,
+    }
+
+
+def _last_result(observed: Observed, previous: Body) -> str:
+    """The worst of what the pollers say, else what was said before them."""
+    said = {beat.last_processing_result for beat in observed.heartbeats} - {None, NO_RECORDS}
+    if not said:
+        return str(previous.get("lastProcessingResult") or NO_RECORDS)
+    return str(max(said, key=lambda result: (str(result) != "OK", str(result))))
+
+
+def _shards(observed: Observed) -> Body:
+    """How many shards are open, are held by somebody alive, and do not get ahead."""
+    alive = {beat.identity for beat in observed.heartbeats}
+    open_ = [lease.get("status") or {} for lease in observed.shard_leases]
+    open_ = [status for status in open_ if not status.get("finished")]
+    totals = [beat.shards_total for beat in observed.heartbeats if beat.shards_total is not None]
+    stuck = sum(status.get("state") == "Blocked" for status in open_)
+    return {
+        "total": max(totals) if totals else len(open_),
+        "assigned": sum(status.get("holder") in alive for status in open_),
+        "blocked": sum(beat.shards_blocked for beat in observed.heartbeats) if alive else stuck,
+    }

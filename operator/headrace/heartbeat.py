@@ -1,0 +1,91 @@
+"""A poller's heartbeat Lease and the small report on it: the one channel from pollers to the operator. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from headrace.resources import ANNOTATION_REPORT, LEASE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from headrace.resources import MappingRef
+
+RENEW_INTERVAL = 2.0
+"""Seconds between two renewals."""
+TERM = 6
+"""Seconds a renewal is worth."""
+LONGEST_MESSAGE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedCondition:
+    """What a poller says of one condition; `status` is True, False or Unknown."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A poller's report; `generation` is that of the spec it runs, ages in seconds, None what it does not know."""
+
+    identity: str
+    generation: int
+    conditions: tuple[ReportedCondition, ...] = ()
+    last_processing_result: str | None = None
+    iterator_age_seconds: int | None = None
+    shards_total: int | None = None
+    shards_blocked: int = 0
+
+    def encode(self) -> str:
+        """As JSON, its sentences cut to a bounded length."""
+        report = asdict(self)
+        for condition in report["conditions"]:
+            condition["message"] = condition["message"][:LONGEST_MESSAGE]
+        return orjson.dumps(report, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def lease_name(mapping: MappingRef, identity: str) -> str:
+    """The name of a poller's Lease."""
+    return mapping.child_name_for(f"poller {identity}")
+
+
+def lease(mapping: MappingRef, heartbeat: Heartbeat, renewed: str) -> dict[str, Any]:
+    """The Lease as renewed at a moment (RFC 3339 with microseconds)."""
+    metadata = mapping.metadata(lease_name(mapping, heartbeat.identity))
+    return {
+        "apiVersion": LEASE.api_version,
+        "kind": LEASE.kind,
+        "metadata": metadata | {"annotations": {ANNOTATION_REPORT: heartbeat.encode()}},
+        "spec": {"holderIdentity": heartbeat.identity, "leaseDurationSeconds": TERM, "renewTime": renewed},
+    }
+
+
+def heartbeat_of(body: Mapping[str, Any]) -> Heartbeat:
+    """The report on a Lease; one that cannot be read (another version's) says that somebody is alive."""
+    identity = str((body.get("spec") or {}).get("holderIdentity") or body["metadata"]["name"])
+    try:
+        report = orjson.loads((body["metadata"].get("annotations") or {})[ANNOTATION_REPORT])
+        return Heartbeat(
+            identity=identity,
+            generation=int(report["generation"]),
+            conditions=tuple(ReportedCondition(**condition) for condition in report["conditions"]),
+            last_processing_result=report["last_processing_result"],
+            iterator_age_seconds=report["iterator_age_seconds"],
+            shards_total=report["shards_total"],
+            shards_blocked=int(report["shards_blocked"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return Heartbeat(identity, 0)
+
+
+def renewal_of(body: Mapping[str, Any]) -> tuple[str, float]:
+    """What changes with each renewal, and for how many seconds one holds."""
+    spec = body.get("spec") or {}
+    return str(spec.get("renewTime")), float(spec.get("leaseDurationSeconds") or TERM)
