@@ -172,10 +172,8 @@ class ApiServer:
 
 def _refusal(method: str, path: str, status: int, content: bytes) -> ClusterError:
     kinds = {_NOT_FOUND: ObjectNotFound, _CONFLICT: Conflict}
-    advice = _ADVICE.get(status, _told(content))
-    return kinds.get(status, ClusterError)(
-        f"the Kubernetes API answered {method} {path} with {status}: {advice}", status
-    )
+    sentence = f"the Kubernetes API answered {method} {path} with {status}: {_told(content)}"
+    return kinds.get(status, ClusterError)(sentence, status)
 
 
 def _told(content: bytes) -> str:

@@ -273,8 +273,9 @@ async def test_an_invalid_mapping_is_told_and_its_children_stay(site: Site) -> N
         try:
             await site.edit(ref, startingPosition="AT_TIMESTAMP")
         except ClusterError as error:
-            assert error.status == 422, "a server with CEL refuses it at once, which is as good"
-            return
+            if error.status != 422:
+                raise
+            return  # a server with CEL refuses it at once, which is as good
         condition = await site.condition(ref, "Ready", "InvalidSpec")
         assert "startingPositionTimestamp" in condition["message"]
         assert (await site.child(ref, DEPLOYMENT))["spec"]["replicas"] == 1
