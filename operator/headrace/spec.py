@@ -1,4 +1,4 @@
-"""The EventSourceMapping resource: Lambda's properties with its types, bounds and defaults (contract A), and our groups.
+"""The EventSourceMapping resource: Lambda's properties, types, bounds and defaults (contract A), and our groups.
 
 Property names are Lambda's in lowerCamelCase; here they are snake_case. `parse_mapping` is the way in. The rules
 between properties are in `spec_rules.py`, what no code serves yet in `spec_support.py`. Pure.
@@ -35,7 +35,8 @@ from headrace.spec_parts import (
     SourceAccessConfiguration,
     Topic,
 )
-from headrace.spec_rules import QUEUES, STREAMS, broken_rules
+from headrace.spec_rule import QUEUES, STREAMS
+from headrace.spec_rules import broken_rules
 from headrace.spec_support import unsupported
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ REFUSED = "refused"
 
 
 class Part(BaseModel):
-    """A part of the resource: frozen, camelCase outside, no unknown property, null means absent (as to the API server)."""
+    """A part of the resource: frozen, camelCase outside, nothing unknown, null means absent, as to the API server."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -75,13 +76,17 @@ def _check_url(url: str) -> str:
     return url
 
 
+_RFC3339_PATTERN = (
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
+)
+
+
 def _epoch(value: Any) -> Any:
     """Epoch seconds of an RFC 3339 time; numbers stay as they are."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or re.fullmatch(_RFC3339_PATTERN, value) is None:
         return value
     try:
-        moment = datetime.fromisoformat(value)
-        return moment.timestamp() if moment.tzinfo is not None else value
+        return datetime.fromisoformat(value.upper()).timestamp()
     except (ValueError, OverflowError):
         return value
 
@@ -121,6 +126,9 @@ EpochSeconds = Annotated[
         {
             "x-kubernetes-int-or-string": True,
             "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "minimum": 0,
+            "maxLength": 40,
+            "pattern": _RFC3339_PATTERN,
             ALLOWED: "a time: unix seconds, or RFC 3339 such as 2026-01-31T12:00:00Z",
         }
     ),

@@ -56,7 +56,13 @@ def _inlined(node: Any, definitions: Schema) -> Any:
 
 
 def _default(node: Schema) -> Schema:
-    return {} if node.get("default") is None else {"default": node["default"]}
+    return {} if node.get("default") is None else {"default": _without_nulls(node["default"])}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
+    return value
 
 
 def at(schema: Schema, location: Iterable[int | str]) -> Schema:

@@ -1,0 +1,121 @@
+"""The status of an EventSourceMapping, and the ShardLease. Pure.
+
+The operator and the pollers write these; here they are models so that the CRDs are generated from them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003 - pydantic reads the annotations
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from headrace.spec_base import Part, Text, Whole
+
+Count = Annotated[Whole, Field(ge=0)]
+
+
+class Condition(Part):
+    """One aspect of a mapping's state, as Kubernetes conditions are."""
+
+    type: Annotated[str, Field(max_length=316)]
+    """Aspect, such as Ready or SourceReachable."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: Annotated[str, Field(max_length=1024)] = ""
+    """Why, as one word."""
+    message: Annotated[str, Field(max_length=32_768)] = ""
+    """Why, and what to do, as a sentence."""
+    last_transition_time: datetime | None = None
+    """When `status` last changed."""
+    observed_generation: Count | None = None
+    """Generation of the mapping that this was seen on."""
+
+
+class Shards(Part):
+    """How many shards there are."""
+
+    total: Count = 0
+    """All that are not finished."""
+    assigned: Count = 0
+    """Those that a poller holds."""
+    blocked: Count = 0
+    """Those that wait for their destination or retry without end."""
+
+
+class EventSourceMappingStatus(Part):
+    """What is known of a mapping."""
+
+    state: Literal["Creating", "Enabling", "Enabled", "Disabling", "Disabled", "Updating", "Deleting"] | None = None
+    """Lambda's states."""
+    state_transition_reason: str | None = None
+    """Why the state changed last."""
+    last_processing_result: str | None = None
+    """Outcome of the last batch, in Lambda's words."""
+    conditions: tuple[Condition, ...] = ()
+    """Aspects of the state, by type."""
+    shards: Shards | None = None
+    """How many shards there are."""
+    pollers: Count | None = None
+    """Pollers that are alive."""
+    iterator_age_seconds: Annotated[float, Field(ge=0)] | None = None
+    """Age of the record read last, of the shard that is furthest behind."""
+    observed_generation: Count | None = None
+    """Generation of the mapping that this was seen on."""
+
+
+class ShardState(StrEnum):
+    """What a shard is doing."""
+
+    WAITING = "Waiting"
+    AVAILABLE = "Available"
+    HELD = "Held"
+    RETRYING = "Retrying"
+    BLOCKED = "Blocked"
+    FINISHED = "Finished"
+
+
+class ShardLeaseSpec(Part):
+    """Which shard of which mapping."""
+
+    mapping_name: Text
+    """Name of the mapping, in the same namespace."""
+    mapping_uid: Text
+    """UID of the mapping: a new one of the same name starts anew."""
+    shard_id: Text
+    """Id of the shard."""
+    parents: tuple[Text, ...] = ()
+    """Ids of the shards it was split or merged from; they are finished first."""
+
+
+class ShardLeaseStatus(Part):
+    """Who holds the shard, and how far it is decided."""
+
+    holder: Text | None = None
+    """Poller that holds it."""
+    incarnation: Text | None = None
+    """Life of that poller."""
+    sequence_number: Text | None = None
+    """Checkpoint: every record up to this one is decided."""
+    finished: bool = False
+    """The shard has ended and its last record is decided."""
+    state: ShardState | None = None
+    """What the shard is doing."""
+    attempts: Count | None = None
+    """Failed calls with the batch at the head."""
+    last_error: Annotated[str, Field(max_length=32_768)] | None = None
+    """What went wrong last."""
+    iterator_age_seconds: Annotated[float, Field(ge=0)] | None = None
+    """Age of the record read last."""
+    updated_at: datetime | None = None
+    """When this was written."""
+
+
+class ShardLease(Part):
+    """One shard of a mapping: its holder and its checkpoint."""
+
+    spec: ShardLeaseSpec
+    """Which shard."""
+    status: ShardLeaseStatus | None = None
+    """Holder and checkpoint; no subresource, so that one compare-and-swap write covers all."""
