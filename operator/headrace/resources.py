@@ -55,6 +55,11 @@ class MappingRef:
     uid: str
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name."""
+        return self.namespace, self.name
+
+    @property
     def child_name(self) -> str:
         """The name of its children, one of each kind: at most 49 characters."""
         return f"{self.name[:_CUT].rstrip('-.')}-{self.uid[:8]}"

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
-from tests import clusters
+from tests.support import clusters
 
 from headrace.cluster import Cluster, ClusterError
 from headrace.errors import LeaseLost, StoreError
 from headrace.records import Checkpoint, Shard, Start
 from headrace.resources import EVENT_SOURCE_MAPPING, SHARD_LEASE, MappingRef, ref_of
-from headrace.stream.stores.kubernetes import AGE_INTERVAL, Holder, KubernetesStore, ShardFacts
+from headrace.stream.progress import ShardFacts
+from headrace.stream.stores.kubernetes import AGE_INTERVAL, Holder, KubernetesStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
-from tests import clusters
-from tests.clusters import eventually
+from tests.support import clusters
+from tests.support.clusters import eventually
 
 from headrace.cluster import ClusterError
 from headrace.control.app import OperatorSettings, run_operator

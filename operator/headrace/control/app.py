@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,11 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from headrace.cluster import ClusterError, connect
 from headrace.control.handlers import OWNED, register, selector
-from headrace.control.liveness import Liveness
 from headrace.control.reconcile import Reconciler
 from headrace.control.workqueue import Scope, Workqueue
+from headrace.liveness import Liveness
 from headrace.resources import EVENT_SOURCE_MAPPING, LABEL_MAPPING_UID
 from headrace.serving import serve
+from headrace.signals import set_on_signal
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -48,7 +47,7 @@ class OperatorSettings:
 
 async def run_operator(settings: OperatorSettings, stop: asyncio.Event) -> None:
     """Until `stop` is set, or SIGTERM or SIGINT set it; raises ClusterError when there is no cluster to be found."""
-    take_signals(stop)
+    set_on_signal(stop)
     registry = CollectorRegistry()
     async with connect() as cluster:
         if not await _crd_served(cluster, settings, stop):
@@ -63,13 +62,6 @@ async def run_operator(settings: OperatorSettings, stop: asyncio.Event) -> None:
             async with serve(settings.metrics_port, registry, ready.is_set, settings.metrics_host):
                 await _work(queue, liveness, stop, watching)
             end.set()  # the last: kopf takes every task that is left for one of its own, and waits for it
-
-
-def take_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and SIGINT set `stop`, in the main thread."""
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 async def _work(queue: Workqueue, liveness: Liveness, stop: asyncio.Event, watching: asyncio.Task[None]) -> None:
@@ -144,7 +136,7 @@ async def _watch(
         ready_flag=ready,
         stop_flag=end,
     )
-    take_signals(stop)  # kopf took them
+    set_on_signal(stop)  # kopf took them
     await kopf.run_tasks(tasks, ignored=others)
 
 

@@ -11,8 +11,8 @@ from headrace.control.workqueue import Scope
 from headrace.resources import EVENT_SOURCE_MAPPING, LABEL_MAPPING_UID, LEASE, SHARD_LEASE
 
 if TYPE_CHECKING:
-    from headrace.control.liveness import Key, Liveness
     from headrace.control.workqueue import Workqueue
+    from headrace.liveness import Key, Liveness
     from headrace.resources import Kind
 
 OWNED = (*CHILDREN, SHARD_LEASE, LEASE)

@@ -23,7 +23,7 @@ from headrace.resources import (
 
 if TYPE_CHECKING:
     from headrace.cluster import Body, Cluster
-    from headrace.control.liveness import Liveness
+    from headrace.liveness import Liveness
 
 CHILDREN = (SERVICE_ACCOUNT, ROLE, ROLE_BINDING, CONFIG_MAP, DEPLOYMENT)
 """The kinds the operator makes, in the order they are needed: one object of each, all of the same name."""

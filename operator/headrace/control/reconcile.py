@@ -20,7 +20,7 @@ from headrace.spec import EventSourceMapping, parse_mapping, unsupported
 if TYPE_CHECKING:
     from headrace.cluster import Cluster
     from headrace.control.desired import PollerSettings
-    from headrace.control.liveness import Key, Liveness
+    from headrace.liveness import Key, Liveness
 
 
 class NotApplied(HeadraceError):

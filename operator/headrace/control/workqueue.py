@@ -18,7 +18,7 @@ from headrace.errors import HeadraceError
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from headrace.control.liveness import Key
+    from headrace.liveness import Key
 
 log = structlog.get_logger()
 

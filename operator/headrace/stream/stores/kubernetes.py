@@ -17,6 +17,7 @@ from headrace.cluster import ClusterError, ObjectNotFound
 from headrace.errors import LeaseLost, Reason, StoreError
 from headrace.records import Checkpoint, Shard, Start
 from headrace.resources import SHARD_LEASE, MappingRef
+from headrace.stream.progress import HELD, ShardFacts
 from headrace.stream.shards import startable
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _PARALLEL = 16
 _LONGEST_ERROR = 1024
 _RETRIED = frozenset({0, 409})
 
-HELD, WAITING, AVAILABLE, FINISHED = "Held", "Waiting", "Available", "Finished"
+WAITING, AVAILABLE, FINISHED = "Waiting", "Available", "Finished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +49,6 @@ class Holder:
         """Whether a ShardLease is held by this very life."""
         status = _status(lease)
         return status.get("holder") == self.identity and status.get("incarnation") == self.incarnation
-
-
-@dataclass(frozen=True, slots=True)
-class ShardFacts:
-    """What `kubectl get shl` tells of a shard beside its checkpoint; the age in seconds."""
-
-    state: str = HELD
-    attempts: int = 0
-    last_error: str | None = None
-    iterator_age_seconds: float | None = None
 
 
 @dataclass(slots=True)

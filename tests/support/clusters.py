@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from headrace.cluster import Body
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = Kind("v1", "Namespace", "namespaces")
 CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions")
 
