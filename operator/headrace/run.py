@@ -93,7 +93,7 @@ class Run:
         health = Health()
         source = mapping.spec.event_source_arn or ""
         counting = metrics.observer(mapping.metadata.namespace, mapping.metadata.name, source, health)
-        observers = [health, counting, logs.observer(mapping.key)]
+        observers: list[Observer] = [health, counting, logs.observer(mapping.key)]
         if self.watch is not None:
             observers.append(self.watch)
         return Running(mapping, health, counting, all_of(*observers))

@@ -172,7 +172,12 @@ async def test_shards_are_listed_page_after_page(kinesis_local: str) -> None:
 
 @pytest.mark.parametrize(
     ("before", "expected"),
-    [(1573691886.25, 1573691886.25), (1573691885.9, 1573691885.9), (1573691880.0, 1573691886.0), (1573691999.0, 1573691886.0)],
+    [
+        (1573691886.25, 1573691886.25),
+        (1573691885.9, 1573691885.9),
+        (1573691880.0, 1573691886.0),
+        (1573691999.0, 1573691886.0),
+    ],
     ids=["agrees", "agrees, sent just before", "local clock behind", "local clock ahead"],
 )
 def test_the_servers_second_is_refined_only_by_a_clock_that_agrees(before: float, expected: float) -> None:

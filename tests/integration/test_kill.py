@@ -29,6 +29,7 @@ async def test_killed_again_and_again_it_loses_nothing_and_repeats_a_batch_per_s
     chance = random.Random(seed)
     stream = await make_stream(kinesis, shards=SHARDS)
     written: list[str] = []
+    enough = asyncio.Event()
     lifetime = 0
     seen_in: list[tuple[int, str]] = []
 
@@ -40,7 +41,7 @@ async def test_killed_again_and_again_it_loses_nothing_and_repeats_a_batch_per_s
     async def produce() -> None:
         """Single writes in order, so that the emulator keeps them in order."""
         number = 0
-        while True:
+        while not enough.is_set():
             await stream.put(str(number), key=f"key {number % 16}")
             written.append(str(number))
             number += 1
@@ -55,7 +56,8 @@ async def test_killed_again_and_again_it_loses_nothing_and_repeats_a_batch_per_s
             await function.until(lambda: len(function.calls) > calls)
             await asyncio.sleep(chance.uniform(0, 0.25))
             await running.kill()
-    producing.cancel()
+    enough.set()
+    await producing
     lifetime += 1
     async with run(file, ministack, "--state", state, "--exit-when-idle", 1.5) as running:
         assert await running.end() == 0

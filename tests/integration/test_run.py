@@ -90,7 +90,10 @@ async def test_a_poison_record_costs_its_batch_and_not_its_shard(
     assert calls[3].headers["Headrace-Request-Id"] != calls[0].headers["Headrace-Request-Id"]
     (document,) = await queue.drain()
     info = document["KinesisBatchInfo"]
-    for instant in (document.pop("timestamp"), *(info.pop(f"approximateArrivalOf{which}Record") for which in ("First", "Last"))):
+    for instant in (
+        document.pop("timestamp"),
+        *(info.pop(f"approximateArrivalOf{which}Record") for which in ("First", "Last")),
+    ):
         assert len(instant) == len("2019-11-14T00:38:06.021Z")
         assert instant.endswith("Z")
     assert document == {
@@ -209,6 +212,7 @@ async def test_a_failing_shard_and_a_failing_mapping_hold_up_no_other(
         mapping(stream.arn, function.url + "second", name="second"),
     ]
     async with run(write(tmp_path, *documents), ministack) as running:
+
         def passed() -> set[str]:
             return {
                 call.data[0] for call in function.calls

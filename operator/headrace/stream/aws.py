@@ -103,7 +103,7 @@ class AwsAccess:
         """A client without retries of its own (the callers pace and back off), closed with `stack`."""
         session = get_session()
         if self.role_arn is not None:
-            await self._assume_role(session, region, self.role_arn)
+            session = await self._assumed(session, region, self.role_arn)
         config = AioConfig(
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=read_timeout,
@@ -115,30 +115,35 @@ class AwsAccess:
         creation = session.create_client(service, region_name=region, endpoint_url=endpoint, config=config)
         return await stack.enter_async_context(creation)
 
-    async def _assume_role(self, session: AioSession, region: str, role_arn: str) -> None:
-        """Replaces the session's credentials by ones of the role, fetched on first use and renewed before they end."""
-        source = await session.get_credentials()
-        if source is None:
+    async def _assumed(self, own: AioSession, region: str, role_arn: str) -> AioSession:
+        """A session with the role's credentials, fetched on first use and renewed before they end."""
+        credentials = await own.get_credentials()
+        if credentials is None:
             raise NoCredentialsError
         endpoint = self.settings.endpoint("sts", self.endpoint_url)
 
-        def create_client(service: str, **kwargs: Any) -> Any:
-            return session.create_client(
-                service,
-                region_name=region,
-                endpoint_url=endpoint,
-                **{k: v for k, v in kwargs.items() if k != "region_name"},
-            )
+        def create_client(service: str, **arguments: Any) -> Any:
+            return own.create_client(service, **{**arguments, "region_name": region, "endpoint_url": endpoint})
 
         fetcher = AioAssumeRoleCredentialFetcher(
             client_creator=create_client,
-            source_credentials=source,
+            source_credentials=credentials,
             role_arn=role_arn,
             extra_args={"RoleSessionName": "headrace"},
         )
-        session._credentials = AioDeferredRefreshableCredentials(  # noqa: SLF001 - botocore has no public setter for fetched ones
-            method="assume-role", refresh_using=fetcher.fetch_credentials
-        )
+        assumed = get_session()
+        assumed.register_component("credential_provider", _Assumed(fetcher))
+        return assumed
+
+
+@dataclass(frozen=True, slots=True)
+class _Assumed:
+    """The credential provider of a session that works under a role."""
+
+    fetcher: AioAssumeRoleCredentialFetcher
+
+    async def load_credentials(self) -> AioDeferredRefreshableCredentials:
+        return AioDeferredRefreshableCredentials(method="assume-role", refresh_using=self.fetcher.fetch_credentials)
 
 
 def reason_of(error: BaseException) -> tuple[Reason, str]:

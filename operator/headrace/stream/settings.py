@@ -35,7 +35,7 @@ def delivery_of(mapping: EventSourceMapping) -> Delivery:
     return Delivery(
         limits=BatchLimits(
             size=spec.resolved_batch_size,
-            window=float(spec.maximum_batching_window_in_seconds or 0),
+            window=spec.resolved_batching_window,
             maximum_age=spec.maximum_record_age,
         ),
         policy=retry_policy(spec),

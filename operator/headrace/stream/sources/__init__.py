@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from headrace.errors import InvalidMapping
-from headrace.spec import SourceKind
+from headrace.arns import SourceKind
 from headrace.stream.aws import AwsAccess, AwsSettings
 from headrace.stream.settings import read_limit
 
