@@ -1,0 +1,385 @@
+"""The chart, rendered by helm as its users render it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from tests.support.servers import ROOT
+
+from headrace.control.desired import PollerSettings, children
+from headrace.control.handlers import OWNED
+from headrace.control.observe import CHILDREN
+from headrace.resources import (
+    EVENT_SOURCE_MAPPING,
+    LEASE,
+    ROLE,
+    SERVICE_ACCOUNT,
+    SHARD_LEASE,
+    Kind,
+    ref_of,
+)
+from headrace.spec import parse_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HELM = ROOT / ".venv" / "helm" / "helm"
+CHART = ROOT / "charts" / "headrace"
+DIGEST = "sha256:" + "0" * 64
+MONITORING = ("monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor")
+
+Body = dict[str, Any]
+Right = tuple[str, str, str]
+"""API group, resource, verb."""
+
+EVERYTHING: Body = {
+    "image": {"repository": "registry.example/headrace", "digest": DIGEST, "pullPolicy": "Always"},
+    "imagePullSecrets": [{"name": "registry"}],
+    "poller": {"image": "registry.example/poller:2", "env": {"HTTPS_PROXY": "http://proxy:3128"}},
+    "serviceAccount": {"annotations": {"team": "data"}},
+    "metrics": {
+        "port": 9090,
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "podMonitor": {"enabled": True, "interval": "15s"},
+    },
+    "podAnnotations": {"team": "data"},
+    "podLabels": {"team": "data"},
+    "commonLabels": {"part": "of"},
+    "extraArgs": ["--debug"],
+    "extraEnv": [{"name": "A", "value": "b"}],
+    "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+    "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca"}],
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "tolerations": [{"operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
+    "priorityClassName": "system-cluster-critical",
+}
+NAMESPACED: Body = {"watchNamespaces": ["shop", "billing"]}
+
+pytestmark = pytest.mark.skipif(not HELM.exists(), reason="helm is not there; `make test` brings it")
+
+
+def helm(*arguments: str, values: Body | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs helm; values go in by standard input."""
+    given = ["--values", "-"] if values is not None else []
+    return subprocess.run(
+        [HELM, *arguments, *given],
+        input=json.dumps(values) if values is not None else None,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def template(values: Body | None = None, *arguments: str) -> list[Body]:
+    done = helm("template", "hr", str(CHART), "--namespace", "system", *arguments, values=values or {})
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def of_kind(documents: list[Body], *kinds: str) -> list[Body]:
+    return [document for document in documents if document["kind"] in kinds]
+
+
+def deployment(values: Body | None = None) -> Body:
+    (found,) = of_kind(template(values), "Deployment")
+    return found
+
+
+def pod_of(values: Body | None = None) -> Body:
+    spec: Body = deployment(values)["spec"]["template"]["spec"]
+    return spec
+
+
+def refusals(pod: Body) -> list[str]:
+    """What the Pod Security Standard `restricted` says against a pod."""
+    whole = pod.get("securityContext", {})
+    found = [key for key in ("hostNetwork", "hostPID", "hostIPC") if pod.get(key)]
+    allowed = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+    found += [volume["name"] for volume in pod.get("volumes", []) if not (set(volume) - {"name"}) <= allowed]
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        own = container.get("securityContext", {})
+        context = {**whole, **own}
+        rules = {
+            "runAsNonRoot": context.get("runAsNonRoot") is True and context.get("runAsUser") != 0,
+            "seccompProfile": context.get("seccompProfile", {}).get("type") in {"RuntimeDefault", "Localhost"},
+            "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is False,
+            "privileged": not own.get("privileged"),
+            "capabilities": own.get("capabilities", {}) == {"drop": ["ALL"]},
+            "hostPort": not any(port.get("hostPort") for port in container.get("ports", [])),
+            "readOnlyRootFilesystem": own.get("readOnlyRootFilesystem") is True,  # more than the standard asks
+        }
+        found += [rule for rule, kept in rules.items() if not kept]
+    return found
+
+
+def rights(rules: list[Body]) -> set[Right]:
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def rights_to(kind: Kind, *verbs: str) -> set[Right]:
+    group = kind.api_version.rpartition("/")[0]
+    return {(group, kind.plural, verb) for verb in verbs}
+
+
+def mapping() -> Body:
+    return {
+        "apiVersion": EVENT_SOURCE_MAPPING.api_version,
+        "kind": EVENT_SOURCE_MAPPING.kind,
+        "metadata": {"name": "orders", "namespace": "shop", "uid": "6f1c3a5e-0000-4000-8000-000000000000"},
+        "spec": {
+            "eventSourceArn": "arn:aws:kinesis:eu-west-1:123456789012:stream/orders",
+            "function": {"url": "http://orders/"},
+            "startingPosition": "TRIM_HORIZON",
+        },
+    }
+
+
+def granted() -> set[Right]:
+    """What the operator grants to a poller."""
+    body = mapping()
+    return rights(children(ref_of(body), parse_mapping(body), PollerSettings("headrace"))[ROLE]["rules"])
+
+
+def used() -> set[Right]:
+    """What the operator itself does, as `control/` reads."""
+    watched = {right for kind in (*OWNED, EVENT_SOURCE_MAPPING) for right in rights_to(kind, "list", "watch")}
+    made = {right for kind in CHILDREN for right in rights_to(kind, "get", "create", "update")}
+    told = {(group, f"{resource}/status", verb) for group, resource, verb in rights_to(EVENT_SOURCE_MAPPING, "patch")}
+    return watched | made | told | rights_to(EVENT_SOURCE_MAPPING, "get") | rights_to(SERVICE_ACCOUNT, "delete")
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING, NAMESPACED], ids=["defaults", "everything", "namespaced"])
+def test_the_chart_passes_helm_lint(values: Body) -> None:
+    done = helm("lint", "--strict", str(CHART), values=values)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("version", ["1.20", "1.33", "1.37"])
+def test_the_chart_renders_for_old_and_new_servers(version: str) -> None:
+    kinds = [document["kind"] for document in template({}, "--kube-version", version)]
+
+    assert sorted(kinds) == ["ClusterRole", "ClusterRoleBinding", "Deployment", "ServiceAccount"]
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING, NAMESPACED], ids=["defaults", "everything", "namespaced"])
+def test_every_object_has_a_type_a_name_and_the_labels_and_belongs_to_a_namespace_unless_it_is_the_clusters(
+    values: Body,
+) -> None:
+    for document in template(values, *(f"--api-versions={api}" for api in MONITORING)):
+        metadata = document["metadata"]
+        assert document["apiVersion"]
+        assert metadata["labels"]["app.kubernetes.io/instance"] == "hr", document["kind"]
+        assert ("namespace" in metadata) is not document["kind"].startswith("Cluster"), document["kind"]
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
+def test_the_operators_pod_meets_the_restricted_standard(values: Body) -> None:
+    assert refusals(pod_of(values)) == []
+
+
+def test_a_pollers_pod_meets_the_restricted_standard() -> None:
+    body = mapping()
+    made = children(ref_of(body), parse_mapping(body), PollerSettings("headrace"))
+    (poller,) = (manifest for kind, manifest in made.items() if kind.kind == "Deployment")
+
+    assert refusals(poller["spec"]["template"]["spec"]) == []
+
+
+def test_the_standard_is_really_checked() -> None:
+    assert {"runAsNonRoot", "seccompProfile", "capabilities"} <= set(refusals({"containers": [{"name": "a"}]}))
+
+
+def test_the_selector_finds_the_pod_and_nothing_of_another_release() -> None:
+    made = deployment(EVERYTHING)
+    selector = made["spec"]["selector"]["matchLabels"]
+
+    assert selector.items() <= made["spec"]["template"]["metadata"]["labels"].items()
+    assert selector["app.kubernetes.io/instance"] == "hr"
+
+
+def test_the_probes_are_on_the_port_that_the_operator_serves() -> None:
+    (container,) = pod_of(EVERYTHING)["containers"]
+    (port,) = container["ports"]
+
+    assert "--metrics-port=9090" in container["args"]
+    assert (port["name"], port["containerPort"]) == ("metrics", 9090)
+    assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ({}, "headrace:0.1.0"),
+        ({"repository": "registry.example:5000/a/b", "tag": "2"}, "registry.example:5000/a/b:2"),
+        ({"tag": "2", "digest": DIGEST}, f"headrace@{DIGEST}"),
+    ],
+    ids=["default", "tag", "digest wins"],
+)
+def test_operator_and_pollers_run_the_image_by_tag_or_by_digest(image: Body, expected: str) -> None:
+    (container,) = pod_of({"image": image})["containers"]
+
+    assert container["image"] == expected
+    assert f"--poller-image={expected}" in container["args"]
+
+
+def test_values_reach_the_pod() -> None:
+    made = deployment(EVERYTHING)["spec"]
+    pod, (container,) = made["template"]["spec"], made["template"]["spec"]["containers"]
+
+    assert made["replicas"] == 1
+    for name in ("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName"):
+        assert pod[name] == EVERYTHING[name], name
+    assert pod["imagePullSecrets"] == EVERYTHING["imagePullSecrets"]
+    assert EVERYTHING["extraVolumes"][0] in pod["volumes"]
+    assert EVERYTHING["extraVolumeMounts"][0] in container["volumeMounts"]
+    assert container["env"] == EVERYTHING["extraEnv"]
+    assert made["template"]["metadata"]["annotations"] == EVERYTHING["podAnnotations"]
+    assert made["template"]["metadata"]["labels"]["team"] == "data"
+    assert {"--debug", "--poller-image=registry.example/poller:2", "--poller-env=HTTPS_PROXY=http://proxy:3128"} <= set(
+        container["args"]
+    )
+
+
+def test_the_operator_holds_what_it_uses_and_what_it_grants_to_pollers_and_nothing_else() -> None:
+    (role,) = of_kind(template(), "ClusterRole")
+
+    assert rights(role["rules"]) == used() | granted()
+
+
+def test_pollers_are_granted_leases_and_their_mapping_only() -> None:
+    kinds = (EVENT_SOURCE_MAPPING, SHARD_LEASE, LEASE)
+    allowed = {(kind.api_version.rpartition("/")[0], kind.plural) for kind in kinds}
+
+    assert {(group, resource) for group, resource, _ in granted()} <= allowed
+
+
+@pytest.mark.parametrize("values", [{}, NAMESPACED], ids=["cluster", "namespaced"])
+def test_no_right_is_a_wildcard_and_none_is_about_secrets(values: Body) -> None:
+    for role in of_kind(template(values), "ClusterRole", "Role"):
+        for right in rights(role["rules"]):
+            assert "*" not in right
+            assert not right[1].startswith("secrets")
+
+
+def test_with_named_namespaces_there_are_roles_in_them_and_none_for_the_cluster() -> None:
+    documents = template(NAMESPACED)
+    roles, bindings = of_kind(documents, "Role"), of_kind(documents, "RoleBinding")
+
+    assert not of_kind(documents, "ClusterRole", "ClusterRoleBinding")
+    assert [role["metadata"]["namespace"] for role in roles] == NAMESPACED["watchNamespaces"]
+    assert {tuple(sorted(rights(role["rules"]))) for role in roles} == {tuple(sorted(used() | granted()))}
+    for role, binding in zip(roles, bindings, strict=True):
+        assert binding["metadata"]["namespace"] == role["metadata"]["namespace"]
+        assert binding["roleRef"]["name"] == role["metadata"]["name"]
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "hr-headrace", "namespace": "system"}]
+    assert {"--namespace=shop", "--namespace=billing"} <= set(pod_of(NAMESPACED)["containers"][0]["args"])
+
+
+def test_an_account_of_the_users_own_is_used_and_not_made() -> None:
+    documents = template({"serviceAccount": {"create": False, "name": "theirs"}, "rbac": {"create": False}})
+
+    assert [document["kind"] for document in documents] == ["Deployment"]
+    assert documents[0]["spec"]["template"]["spec"]["serviceAccountName"] == "theirs"
+
+
+def test_monitors_are_rendered_when_asked_for_and_served() -> None:
+    kinds = {"ServiceMonitor", "PodMonitor", "Service"}
+    apis = [f"--api-versions={api}" for api in MONITORING]
+
+    assert {document["kind"] for document in of_kind(template(EVERYTHING, *apis), *kinds)} == kinds
+    assert not of_kind(template(EVERYTHING), *kinds)
+    assert not of_kind(template({}, *apis), *kinds)
+
+
+def test_the_pod_monitor_selects_the_pods_of_pollers() -> None:
+    (monitor,) = of_kind(template(EVERYTHING, *(f"--api-versions={api}" for api in MONITORING)), "PodMonitor")
+    body = mapping()
+
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= ref_of(body).labels.items()
+    assert monitor["metadata"]["name"] == "hr-headrace-pollers"
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"replicas": 2}, "replicas"),
+        ({"image": {"digest": "latest"}}, "/image/digest"),
+        ({"image": {"pullPolicy": "Sometimes"}}, "/image/pullPolicy"),
+        ({"metrics": {"port": "http"}}, "/metrics/port"),
+        ({"watchNamespaces": "shop"}, "/watchNamespaces"),
+        ({"logFormat": "xml"}, "/logFormat"),
+        ({"poller": {"env": {"PORT": 1}}}, "/poller/env/PORT"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_schema_refuses_a_wrong_value_and_names_it(values: Body, named: str) -> None:
+    done = helm("template", "hr", str(CHART), values=values)
+
+    assert done.returncode != 0
+    assert named in done.stderr
+
+
+def test_every_value_is_in_the_schema_and_the_other_way_round() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    assert set(_paths_of_schema(schema)) - {"global"} == set(_paths_of_values(values, schema))
+
+
+def _paths_of_schema(schema: Body, prefix: str = "") -> Iterator[str]:
+    for name, inner in schema.get("properties", {}).items():
+        yield prefix + name
+        yield from _paths_of_schema(inner, f"{prefix}{name}.")
+
+
+def _paths_of_values(values: Body, schema: Body, prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        yield prefix + name
+        inner = schema["properties"].get(name, {})
+        if isinstance(value, dict) and "properties" in inner:
+            yield from _paths_of_values(value, inner, f"{prefix}{name}.")
+
+
+def test_the_chart_carries_the_crds_of_the_repository() -> None:
+    carried = template({}, "--include-crds")
+
+    assert of_kind(carried, "CustomResourceDefinition") == repository_crds()
+
+
+def test_a_packaged_chart_carries_the_crds_as_files(tmp_path: Path) -> None:
+    done = helm("package", str(CHART), "--destination", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (package,) = tmp_path.glob("*.tgz")
+
+    shown = helm("show", "crds", str(package))
+
+    assert [document for document in yaml.safe_load_all(shown.stdout) if document] == repository_crds()
+
+
+def repository_crds() -> list[Body]:
+    return [yaml.safe_load(file.read_text()) for file in sorted((ROOT / "crds").glob("*.yaml"))]
