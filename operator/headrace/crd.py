@@ -130,6 +130,8 @@ def _validations() -> Iterable[dict[str, str]]:
 def _structural(schema: Schema) -> Schema:
     """A schema without what Kubernetes does not take; where anything goes it says so."""
     node = {key: value for key, value in schema.items() if key in _KEPT}
+    if node.get("default") == "":
+        del node["default"]  # there are API servers (1.20) that take it for null and refuse it
     if "const" in schema:
         node["enum"] = [schema["const"]]
     if "description" in node:

@@ -240,6 +240,12 @@ _FAILURES = (
         "self.maximumRecordAgeInSeconds == -1 || self.maximumRecordAgeInSeconds >= 60",
     ),
     Rule(
+        "retryBackoff.initialSeconds",
+        "must be a number from 0.01 to 3600",  # the API server's own check of a whole number rounds the bound to 0
+        lambda spec: spec.retry_backoff.initial_seconds < 0.01,  # noqa: PLR2004
+        "self.retryBackoff.initialSeconds >= 0.01",
+    ),
+    Rule(
         "retryBackoff.maximumSeconds",
         "must not be less than initialSeconds",
         lambda spec: spec.retry_backoff.maximum_seconds < spec.retry_backoff.initial_seconds,
