@@ -87,6 +87,31 @@ def run(
 
 
 @cli.command()
+@click.option(
+    "--ministack",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The emulator's command; default: beside this Python, then on PATH.",
+)
+@click.option(
+    "--seconds", type=click.IntRange(3, 600), default=20, show_default=True, help="How long records are written."
+)
+def demo(ministack: Path | None, seconds: int) -> None:
+    """Watch a poison record end in a failure record; needs ministack, and nothing else.
+
+    Exit status: 0 when every record is accounted for, 1 when not, 2 without ministack, 128 + N on signal N.
+    """
+    from headrace.demo.emulator import INSTALL, find_ministack  # noqa: PLC0415
+    from headrace.demo.show import DemoSettings, show  # noqa: PLC0415
+
+    program = find_ministack(ministack)
+    if program is None:
+        where = "--ministack" if ministack is not None else "beside this Python or on PATH"
+        _fail(f"ministack: there is no such command {where}; it needs an environment of its own: {INSTALL}")
+    sys.exit(show(DemoSettings(program, seconds)))
+
+
+@cli.command()
 @_files
 def validate(paths: tuple[Path, ...]) -> None:
     """Check mappings without any network call."""
