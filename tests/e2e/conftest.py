@@ -1,0 +1,142 @@
+"""The chart installed, the sample function deployed, AWS's stand-in on this host: once for all tests here.
+
+Settings, all optional beside KUBECONFIG: HEADRACE_E2E_IMAGE (an image the nodes can get; nothing is built), or
+HEADRACE_E2E_BUILD (a command with {image} and {context} that builds one and brings it to the nodes); HEADRACE_E2E_HOST
+(where pods find this host's 127.0.0.1).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from tests.e2e.installation import CRDS, CREDENTIALS, Release, Shop
+from tests.e2e.kubectl import apply, find, helm, kubectl, minor_version, run, select, told, wait_until
+from tests.support import servers
+from tests.support.servers import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from tests.e2e.kubectl import Body
+
+CHART = ROOT / "charts" / "headrace"
+FUNCTION = ROOT / "examples" / "function-http"
+SHARED_CLUSTER = ROOT.parent / "shared" / "cluster" / "cluster"
+BUILT_IMAGE = "headrace:e2e"
+POD_HOST = "10.244.0.1"
+"""Where pods of the shared cluster reach servers on the host's 127.0.0.1."""
+FIRST_WITH_CEL = 25
+"""Servers before 1.25 refuse server-side apply of a CRD with CEL rules; a client-side write drops the rules."""
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure tells what the cluster looks like."""
+    report = yield
+    arguments = getattr(item, "funcargs", {})
+    places = [arguments[name].namespace for name in ("release", "shop") if name in arguments]
+    if report.failed and places:
+        report.sections.append(("the cluster", told(places)))
+    return report
+
+
+@pytest.fixture(scope="session")
+def node() -> None:
+    """Skips without a cluster that runs pods."""
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG names no cluster")
+    nodes = select("nodes")
+    if not any(_runs_pods(each) for each in nodes):
+        pytest.skip("the cluster that KUBECONFIG names has no node that runs pods")
+
+
+def _runs_pods(node: Body) -> bool:
+    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in node["status"].get("conditions", ()))
+    return ready and bool(node["status"]["nodeInfo"]["containerRuntimeVersion"])
+
+
+@pytest.fixture(scope="session")
+def image(node: None) -> str:
+    """The image under test, where the nodes find it."""
+    if given := os.environ.get("HEADRACE_E2E_IMAGE"):
+        return given
+    default = f"{SHARED_CLUSTER} build -t {{image}} {{context}}" if SHARED_CLUSTER.exists() else None
+    command = os.environ.get("HEADRACE_E2E_BUILD", default)
+    if command is None:
+        pytest.skip("no image to test: set HEADRACE_E2E_IMAGE or HEADRACE_E2E_BUILD")
+    run(*(word.format(image=BUILT_IMAGE, context=ROOT) for word in shlex.split(command)), seconds=900)
+    return BUILT_IMAGE
+
+
+@pytest.fixture(scope="session")
+def release(image: str) -> Iterator[Release]:
+    """The chart, installed with its CRDs as a user does it on a server of this version."""
+    installed = Release("headrace", _namespace("headrace-system"), image)
+    _without_crds()
+    repository, _, tag = image.rpartition(":")
+    flags = [] if minor_version() >= FIRST_WITH_CEL else ["--server-side=false"]
+    try:
+        values = (f"image.repository={repository}", f"image.tag={tag}", "podLabels.test=e2e")
+        where = ("--namespace", installed.namespace)
+        helm("install", installed.name, CHART, *where, *flags, *(word for value in values for word in ("--set", value)))
+        wait_until(lambda: _ready("deployment", installed.name, installed.namespace), "the operator is ready")
+        yield installed
+    finally:
+        installed.uninstall()
+        kubectl("delete", "namespace", installed.namespace, "--wait=false")
+
+
+def _without_crds() -> None:
+    """An earlier version's CRDs, which helm would leave as they are, go; never those of a cluster with mappings."""
+    if find("crd", CRDS[0]) is None:
+        return
+    wait_until(lambda: not select("esm"), "no mapping of somebody else's is in the cluster", 30)
+    kubectl("delete", "crd", *CRDS, "--ignore-not-found")
+
+
+def _namespace(prefix: str) -> str:
+    name = f"{prefix}-{uuid.uuid4().hex[:6]}"
+    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
+    return name
+
+
+def _ready(kind: str, name: str, namespace: str) -> bool:
+    body = find(kind, name, namespace) or {}
+    return bool(body.get("status", {}).get("readyReplicas"))
+
+
+@pytest.fixture(scope="session")
+def shop(release: Release, ministack: str) -> Iterator[Shop]:
+    """A namespace with the sample function and the credentials of the AWS that runs on this host."""
+    namespace = _namespace("shop")
+    try:
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": CREDENTIALS}}
+        apply(secret | {"stringData": servers.CREDENTIALS}, *_function(release.image), namespace=namespace)
+        wait_until(lambda: _ready("deployment", "orders", namespace), "the sample function is ready")
+        service = find("service", "orders", namespace) or {}
+        host = os.environ.get("HEADRACE_E2E_HOST", POD_HOST)
+        yield Shop(
+            namespace,
+            # By address: the cluster may have no DNS.
+            f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}/",
+            f"http://{host}:{ministack.rpartition(':')[2]}",
+        )
+    finally:
+        kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def _function(image: str) -> list[Body]:
+    """The example as it stands, run by the Python of the image that is there anyway; slow enough to be met at work."""
+    documents: list[Any] = list(yaml.safe_load_all(kubectl("kustomize", FUNCTION)))
+    for document in documents:
+        if document["kind"] == "Deployment":
+            container = document["spec"]["template"]["spec"]["containers"][0]
+            container["image"] = image
+            container["env"].append({"name": "WORK_SECONDS", "value": "0.05"})
+    return documents
