@@ -1,4 +1,4 @@
-"""The Kubernetes store on a real API server: compare-and-swap, hand-over, edits by others, deletion."""
+"""The Kubernetes store on an API server, real and in memory: compare-and-swap, hand-over, edits by others, deletion."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 from tests.support import clusters
+from tests.support.fake_cluster import FakeCluster
 
 from headrace.cluster import Cluster, ClusterError
 from headrace.errors import LeaseLost, StoreError
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from headrace.cluster import Body
     from headrace.resources import Kind
-
-pytestmark = pytest.mark.cluster
 
 SHARDS = (Shard("shardId-000000000000"), Shard("shardId-000000000001"))
 FIRST = SHARDS[0].shard_id
@@ -77,11 +76,14 @@ class Bench:
         return status
 
 
-@pytest_asyncio.fixture
-async def bench() -> AsyncIterator[Bench]:
+@pytest_asyncio.fixture(params=["memory", pytest.param("server", marks=pytest.mark.cluster)])
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
-        api = await stack.enter_async_context(clusters.cluster())
-        namespace = await stack.enter_async_context(clusters.namespace(api))
+        api: Cluster = FakeCluster()
+        namespace = "shop"
+        if request.param == "server":
+            api = await stack.enter_async_context(clusters.cluster())
+            namespace = await stack.enter_async_context(clusters.namespace(api))
         mapping = await api.create(EVENT_SOURCE_MAPPING, clusters.mapping(namespace, "orders"))
         yield Bench(api, ref_of(mapping))
 
