@@ -35,20 +35,20 @@ $(V)/runtime.stamp: requirements/runtime.txt requirements/build.txt pyproject.to
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headrace needs Python 3.11 or newer; say make PYTHON=python3.11")'
 	@echo "making an environment in $(V)/headrace (about half a minute, once)"
 	@$(PYTHON) -m venv $(V)/headrace
-	@$(V)/headrace/bin/python -m pip install --no-compile $(PIP_FLAGS) -r requirements/build.txt -r requirements/runtime.txt
-	@$(V)/headrace/bin/python -m pip install -qq --disable-pip-version-check --no-compile --no-deps --no-build-isolation -e .
+	@$(V)/headrace/bin/python -m pip install $(PIP_FLAGS) -r requirements/build.txt -r requirements/runtime.txt
+	@$(V)/headrace/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(V)/dev.stamp: $(V)/runtime.stamp requirements/dev.txt
 	@echo "adding the tools of the tests"
-	@$(V)/headrace/bin/python -m pip install --no-compile $(PIP_FLAGS) -r requirements/dev.txt
+	@$(V)/headrace/bin/python -m pip install $(PIP_FLAGS) -r requirements/dev.txt
 	@touch $@
 
 # ministack pins botocore exactly, against aiobotocore's range: it has an environment of its own.
 $(V)/ministack.stamp: requirements/ministack.txt
 	@echo "making an environment for the emulator in $(V)/ministack"
 	@$(PYTHON) -m venv $(V)/ministack
-	@$(V)/ministack/bin/python -m pip install --no-compile $(PIP_FLAGS) -r requirements/ministack.txt
+	@$(V)/ministack/bin/python -m pip install $(PIP_FLAGS) -r requirements/ministack.txt
 	@touch $@
 
 # Node is optional: without it the tests against kinesis-local are skipped with a line that says so.
