@@ -32,9 +32,12 @@ LABEL org.opencontainers.image.title="headrace" \
       org.opencontainers.image.revision="${REVISION}"
 
 COPY --from=build /opt/headrace /opt/headrace
+# USER: the user stands in no /etc/passwd, and a cluster may choose another; libraries that ask for its name find it here.
 ENV PATH=/opt/headrace/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    USER=headrace \
+    HOME=/tmp
 WORKDIR /
 # A number, so that Kubernetes can see that it is not root.
 USER 65532:65532

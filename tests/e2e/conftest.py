@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -77,19 +78,27 @@ def image(node: None) -> str:
 @pytest.fixture(scope="session")
 def release(image: str) -> Iterator[Release]:
     """The chart, installed with its CRDs as a user does it on a server of this version."""
-    installed = Release("headrace", _namespace("headrace-system"), image)
+    with _namespace("headrace-system") as namespace:
+        installed = Release("headrace", namespace, image)
+        try:
+            _install(installed)
+            wait_until(lambda: _ready("deployment", installed.name, namespace), "the operator is ready")
+        except AssertionError as error:
+            error.add_note(told([namespace]))
+            raise
+        else:
+            yield installed
+        finally:
+            installed.uninstall()
+
+
+def _install(release: Release) -> None:
     _without_crds()
-    repository, _, tag = image.rpartition(":")
+    repository, _, tag = release.image.rpartition(":")
+    values = (f"image.repository={repository}", f"image.tag={tag}")
     flags = [] if minor_version() >= FIRST_WITH_CEL else ["--server-side=false"]
-    try:
-        values = (f"image.repository={repository}", f"image.tag={tag}", "podLabels.test=e2e")
-        where = ("--namespace", installed.namespace)
-        helm("install", installed.name, CHART, *where, *flags, *(word for value in values for word in ("--set", value)))
-        wait_until(lambda: _ready("deployment", installed.name, installed.namespace), "the operator is ready")
-        yield installed
-    finally:
-        installed.uninstall()
-        kubectl("delete", "namespace", installed.namespace, "--wait=false")
+    settings = [word for value in values for word in ("--set", value)]
+    helm("install", release.name, CHART, "--namespace", release.namespace, *flags, *settings)
 
 
 def _without_crds() -> None:
@@ -100,10 +109,14 @@ def _without_crds() -> None:
     kubectl("delete", "crd", *CRDS, "--ignore-not-found")
 
 
-def _namespace(prefix: str) -> str:
+@contextmanager
+def _namespace(prefix: str) -> Iterator[str]:
     name = f"{prefix}-{uuid.uuid4().hex[:6]}"
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
-    return name
+    try:
+        yield name
+    finally:
+        kubectl("delete", "namespace", name, "--wait=false")
 
 
 def _ready(kind: str, name: str, namespace: str) -> bool:
@@ -114,11 +127,14 @@ def _ready(kind: str, name: str, namespace: str) -> bool:
 @pytest.fixture(scope="session")
 def shop(release: Release, ministack: str) -> Iterator[Shop]:
     """A namespace with the sample function and the credentials of the AWS that runs on this host."""
-    namespace = _namespace("shop")
-    try:
+    with _namespace("shop") as namespace:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": CREDENTIALS}}
-        apply(secret | {"stringData": servers.CREDENTIALS}, *_function(release.image), namespace=namespace)
-        wait_until(lambda: _ready("deployment", "orders", namespace), "the sample function is ready")
+        try:
+            apply(secret | {"stringData": servers.CREDENTIALS}, *_function(release.image), namespace=namespace)
+            wait_until(lambda: _ready("deployment", "orders", namespace), "the sample function is ready")
+        except AssertionError as error:
+            error.add_note(told([namespace]))
+            raise
         service = find("service", "orders", namespace) or {}
         host = os.environ.get("HEADRACE_E2E_HOST", POD_HOST)
         yield Shop(
@@ -127,8 +143,6 @@ def shop(release: Release, ministack: str) -> Iterator[Shop]:
             f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}/",
             f"http://{host}:{ministack.rpartition(':')[2]}",
         )
-    finally:
-        kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 def _function(image: str) -> list[Body]:
