@@ -19,7 +19,7 @@ def starts_in_future(mapping: EventSourceMapping, now: float) -> tuple[str, ...]
 
 
 def conflict(mapping: EventSourceMapping, other: EventSourceMapping) -> str | None:
-    """The sentence for two mappings of one set that exclude each other: same name, or same source and function (V17)."""
+    """The sentence for two mappings that exclude each other: same name, or same source and function (V17)."""
     if mapping.key == other.key:
         return f"metadata.name: {mapping.key} is defined twice"
     spec, function = mapping.spec, mapping.spec.function

@@ -29,9 +29,19 @@ def sentences(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """One sentence per fault, in the order of the model's properties."""
     schema = schema_of(model)
     found: list[str] = []
-    for one in error.errors(include_url=False):
-        found += _sentences_of(one, schema)
+    faults = error.errors(include_url=False)
+    for one in faults:
+        if not _is_echo(one, faults):
+            found += _sentences_of(one, schema)
     return list(dict.fromkeys(found))
+
+
+def _is_echo(fault: ErrorDetails, faults: list[ErrorDetails]) -> bool:
+    """Whether a list is found too short only because an entry of it is wrong."""
+    depth = len(fault["loc"])
+    return fault["type"] == "too_short" and any(
+        len(one["loc"]) > depth and one["loc"][:depth] == fault["loc"] for one in faults
+    )
 
 
 def _sentences_of(error: ErrorDetails, schema: Schema) -> Iterable[str]:
@@ -50,7 +60,15 @@ def _sentences_of(error: ErrorDetails, schema: Schema) -> Iterable[str]:
             return [f"{path}: must not contain itself"]
         case "invalid_key":
             return [f"{path}: must have texts as names"]
-    return [f"{path}: must be {words_for(at(schema, _without_key(location)))}{_got(error['input'], location, schema)}"]
+    if location and location[-1] == _KEY:
+        return [f"{_path(location[:-2])}: must have {_names(context)}"]
+    return [f"{path}: must be {words_for(at(schema, location))}{_got(error['input'], location, schema)}"]
+
+
+def _names(context: dict[str, Any]) -> str:
+    if "max_length" in context:
+        return f"names of at most {context['max_length']} characters"
+    return "names that are not empty" if "min_length" in context else "texts as names"
 
 
 def _unknown(location: tuple[int | str, ...], schema: Schema) -> str:
@@ -77,10 +95,6 @@ def _path(location: Iterable[int | str]) -> str:
         elif step != _KEY:
             path += f".{step}" if path else step
     return path or "the document"
-
-
-def _without_key(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    return location[:-2] if location and location[-1] == _KEY else location
 
 
 def _got(value: Any, location: tuple[int | str, ...], schema: Schema) -> str:

@@ -196,7 +196,20 @@ class DocumentDBEventSourceConfig(Part):
         ),
     ]
     """Database."""
-    collection_name: Annotated[str, Field(strict=True, min_length=1, max_length=57)] | None = None
+    collection_name: (
+        Annotated[
+            str,
+            Field(
+                strict=True,
+                min_length=1,
+                max_length=57,
+                # not beginning with "system.", for engines without look-ahead
+                pattern=r"^([^s]|s$|s[^y]|sy$|sy[^s]|sys$|sys[^t]|syst$|syst[^e]|syste$|syste[^m]|system$|system[^.])",
+                json_schema_extra=allowed("a collection name of 1 to 57 characters that does not begin with system."),
+            ),
+        ]
+        | None
+    ) = None
     """Collection; default the whole database."""
     full_document: Literal["UpdateLookup", "Default"] = "Default"
     """UpdateLookup adds the whole document to updates."""

@@ -65,7 +65,7 @@ def is_one_of(kinds: frozenset[SourceKind]) -> str:
         [f"(has(self.eventSourceArn) && self.eventSourceArn.matches('^arn:[^:]+:({services}):'))"] if services else []
     )
     if SourceKind.SELF_MANAGED_KAFKA in kinds:
-        told.append("has(self.selfManagedEventSource)")
+        told.append("(!has(self.eventSourceArn) && has(self.selfManagedEventSource))")
     return f"({' || '.join(told)})"
 
 

@@ -22,7 +22,10 @@ from headrace.spec_rule import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headrace.spec import EventSourceMappingSpec
+    from headrace.spec_parts import AmazonManagedKafkaEventSourceConfig as KafkaConfig
     from headrace.spec_rule import Test
 
 # What streams have, and Kafka in provisioned mode
@@ -55,9 +58,17 @@ def _in_queue_mode(spec: EventSourceMappingSpec) -> bool:
     return config is not None and config.consumption_mode == "Queue"
 
 
-def _has_registry(spec: EventSourceMappingSpec) -> bool:
-    configs = (spec.amazon_managed_kafka_event_source_config, spec.self_managed_kafka_event_source_config)
-    return any(config is not None and config.schema_registry_config is not None for config in configs)
+def _registry_on_demand(path: str, config: Callable[[EventSourceMappingSpec], KafkaConfig | None]) -> Rule:
+    def broken(spec: EventSourceMappingSpec) -> bool:
+        found = config(spec)
+        return found is not None and found.schema_registry_config is not None and not provisioned(spec)
+
+    return Rule(
+        f"{path}.schemaRegistryConfig",
+        "applies only in provisioned mode; set provisionedPollerConfig",
+        broken,
+        f"!({has(f'{path}.schemaRegistryConfig')}) || {PROVISIONED}",
+    )
 
 
 _APPLICABILITY = (
@@ -234,7 +245,7 @@ _BROKERS = (
         "sourceAccessConfigurations",
         "Required 'sourceAccessConfigurations' parameter is missing.",  # V20
         lambda spec: spec.source_kind is SourceKind.SELF_MANAGED_KAFKA and not spec.source_access_configurations,
-        f"!has(self.selfManagedEventSource) || {filled('sourceAccessConfigurations')}",
+        f"!{is_one_of(frozenset({SourceKind.SELF_MANAGED_KAFKA}))} || {filled('sourceAccessConfigurations')}",
     ),
     Rule(
         "sourceAccessConfigurations",
@@ -270,22 +281,10 @@ _BROKERS = (
         lambda spec: _in_queue_mode(spec) and spec.maximum_retries is None,
         f"!{_QUEUE_MODE} || self.maximumRetryAttempts >= 0",
     ),
-    Rule(
-        "amazonManagedKafkaEventSourceConfig.schemaRegistryConfig",
-        "applies only in provisioned mode; set provisionedPollerConfig",
-        lambda spec: (
-            spec.amazon_managed_kafka_event_source_config is not None and _has_registry(spec) and not provisioned(spec)
-        ),
-        f"!({has('amazonManagedKafkaEventSourceConfig.schemaRegistryConfig')}) || {PROVISIONED}",
+    _registry_on_demand(
+        "amazonManagedKafkaEventSourceConfig", lambda spec: spec.amazon_managed_kafka_event_source_config
     ),
-    Rule(
-        "selfManagedKafkaEventSourceConfig.schemaRegistryConfig",
-        "applies only in provisioned mode; set provisionedPollerConfig",
-        lambda spec: (
-            spec.self_managed_kafka_event_source_config is not None and _has_registry(spec) and not provisioned(spec)
-        ),
-        f"!({has('selfManagedKafkaEventSourceConfig.schemaRegistryConfig')}) || {PROVISIONED}",
-    ),
+    _registry_on_demand("selfManagedKafkaEventSourceConfig", lambda spec: spec.self_managed_kafka_event_source_config),
 )
 
 SOURCE_RULES = (*_BROKERS, *_APPLICABILITY, *_SCALING)

@@ -23,6 +23,7 @@ _TYPES = {
     "object": "a mapping of names to values",
 }
 _UNITS = {"string": ("Length", "characters"), "array": ("Items", "entries"), "object": ("Properties", "entries")}
+_SINGULAR = {" characters": " character", " entries": " entry", "": ""}
 
 
 @cache
@@ -98,7 +99,7 @@ def _bounds(schema: Schema, kind: str) -> tuple[float | None, float | None, str]
 def _range(lowest: float | None, highest: float | None, unit: str) -> str:
     of = "of " if unit else ""
     if lowest is not None and lowest == highest:
-        return f"of exactly {lowest}{unit}"
+        return f"of exactly {lowest}{unit if lowest != 1 else _SINGULAR[unit]}"
     if lowest is not None and highest is not None:
         return f"{of or 'from '}{lowest:g} to {highest}{unit}"
     if highest is not None:
