@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -14,6 +15,8 @@ from headrace import __version__
 from headrace.errors import HeadraceError, InvalidMapping
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
     from headrace.spec import EventSourceMapping
     from headrace.stream.aws import AwsSettings
 
@@ -102,13 +105,72 @@ def demo(ministack: Path | None, seconds: int) -> None:
     Exit status: 0 when every record is accounted for, 1 when not, 2 without ministack, 128 + N on signal N.
     """
     from headrace.demo.emulator import INSTALL, find_ministack  # noqa: PLC0415
-    from headrace.demo.show import DemoSettings, show  # noqa: PLC0415
 
     program = find_ministack(ministack)
     if program is None:
-        where = "--ministack" if ministack is not None else "beside this Python or on PATH"
-        _fail(f"ministack: there is no such command {where}; it needs an environment of its own: {INSTALL}")
+        missing = f"--ministack: no command {ministack}" if ministack else "no ministack beside this Python or on PATH"
+        _fail(f"{missing}; install it by itself and name it: {INSTALL}")
+    from headrace.demo.show import DemoSettings, show  # noqa: PLC0415
+
     sys.exit(show(DemoSettings(program, seconds)))
+
+
+@cli.command()
+@click.option("--namespace", "namespaces", multiple=True, help="Watch only this namespace; may be repeated.")
+@click.option(
+    "--poller-image",
+    envvar="HEADRACE_POLLER_IMAGE",
+    default=f"headrace:{__version__}",
+    show_default=True,
+    help="Image of the poller pods.",
+)
+@click.option(
+    "--poller-image-pull-policy", type=click.Choice(["Always", "IfNotPresent", "Never"]), help="Of that image."
+)
+@click.option("--poller-env", metavar="NAME=VALUE", multiple=True, help="Environment of every poller; may be repeated.")
+@_metrics_port
+@click.option("--metrics-host", default="0.0.0.0", show_default=True, help="Address that the port is bound to.")  # noqa: S104 - pods are probed from outside
+@_log_format
+@_debug
+def operator(
+    namespaces: tuple[str, ...],
+    poller_image: str,
+    poller_image_pull_policy: str | None,
+    poller_env: tuple[str, ...],
+    metrics_port: int,
+    metrics_host: str,
+    log_format: str,
+    debug: bool,
+) -> None:
+    """Turn mappings in a cluster into pollers."""
+    from headrace import logs  # noqa: PLC0415
+    from headrace.control.app import OperatorSettings, run_operator  # noqa: PLC0415
+    from headrace.control.desired import PollerSettings  # noqa: PLC0415
+
+    logs.configure(log_format, debug=debug)
+    environment = _endpoints() | dict(_pair("--poller-env", text) for text in poller_env)
+    poller = PollerSettings(poller_image, poller_image_pull_policy, environment)
+    _serve(run_operator(OperatorSettings(poller, namespaces, metrics_port, metrics_host), asyncio.Event()))
+
+
+@cli.command()
+@click.option("--mapping", required=True, metavar="NAMESPACE/NAME", help="The mapping to work for.")
+@click.option("--identity", default=socket.gethostname, show_default="the host's name", help="This poller's own name.")
+@_metrics_port
+@click.option("--metrics-host", default="0.0.0.0", show_default=True, help="Address that the port is bound to.")  # noqa: S104 - pods are probed from outside
+@_log_format
+@_debug
+def poller(mapping: str, identity: str, metrics_port: int, metrics_host: str, log_format: str, debug: bool) -> None:
+    """Work for one mapping of a cluster, in a pod or with a kubeconfig."""
+    from headrace import logs  # noqa: PLC0415
+    from headrace.poller import PollerSettings, run_poller  # noqa: PLC0415
+
+    namespace, slash, name = mapping.partition("/")
+    if not (namespace and slash and name) or "/" in name:
+        _fail(f"--mapping: must be NAMESPACE/NAME, got {mapping}")
+    logs.configure(log_format, debug=debug)
+    settings = PollerSettings(namespace, name, identity, _aws(None), metrics_port, metrics_host)
+    _serve(run_poller(settings, asyncio.Event()))
 
 
 @cli.command()
@@ -151,14 +213,42 @@ def _fail(*sentences: str) -> NoReturn:
     sys.exit(INVALID)
 
 
+def _serve(process: Coroutine[None, None, None]) -> None:
+    """Runs a process to its end; what it cannot start without is a sentence."""
+    try:
+        asyncio.run(process)
+    except* HeadraceError as group:
+        _fail(*(str(error) for error in _leaves(group)))
+
+
+def _leaves(group: BaseExceptionGroup[HeadraceError]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        _fail(f"{option}: must be NAME=VALUE, got {text}")
+    return name, value
+
+
+def _endpoints() -> dict[str, str]:
+    """The endpoints in this process's environment: pollers are to reach the same AWS."""
+    return {name: value for name, value in os.environ.items() if name.startswith("AWS_ENDPOINT_URL") and value}
+
+
 def _aws(endpoint_url: str | None) -> AwsSettings:
     from headrace.stream.aws import AwsSettings  # noqa: PLC0415
 
     prefix = "AWS_ENDPOINT_URL_"
     services = {
         name.removeprefix(prefix).replace("_", "").lower(): value
-        for name, value in os.environ.items()
-        if name.startswith(prefix) and value
+        for name, value in _endpoints().items()
+        if name.startswith(prefix)
     }
     return AwsSettings(services, endpoint_url)
 
