@@ -17,7 +17,7 @@ from headrace.spec import API_VERSION, KIND, EventSourceMapping, parse_mapping, 
 from headrace.spec_checks import conflict, starts_in_future
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
@@ -63,10 +63,10 @@ def load_mappings(paths: Sequence[Path]) -> list[EventSourceMapping]:
     return [mapping for _, mapping in found.mappings]
 
 
-def check_mappings(paths: Sequence[Path]) -> list[EventSourceMapping]:
+def check_mappings(paths: Sequence[Path], clock: Callable[[], float] = time.time) -> list[EventSourceMapping]:
     """Like `load_mappings`; refuses also what this version does not serve, and a start that lies in the future."""
     found = _read(paths)
-    now = time.time()
+    now = clock()
     for where, mapping in found.mappings:
         found.errors += [f"{where}: {sentence}" for sentence in unsupported(mapping) + starts_in_future(mapping, now)]
     if found.errors:

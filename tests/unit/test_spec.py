@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.mappings import CONSUMER, DEAD_LETTERS, KINESIS, SOURCES, filters, manifest, on_failure
 
 from headrace.errors import InvalidMapping
 from headrace.records import StartingPosition
 from headrace.spec import Arn, EventSourceMapping, SourceKind, parse_arn, parse_mapping, unsupported
 from headrace.spec_checks import conflict, starts_in_future
+from tests.support.mappings import CONSUMER, DEAD_LETTERS, KINESIS, SOURCES, filters, manifest, on_failure
 
 INVOCATIONS = "/2015-03-31/functions/function/invocations"
 SECRET = "hunter2-very-secret"

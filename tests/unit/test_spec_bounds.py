@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.mappings import BASIC_AUTH, DEAD_LETTERS, PROVISIONED, SOURCES, manifest, on_failure
 
 from headrace.errors import InvalidMapping
 from headrace.spec import parse_mapping
+from tests.support.mappings import BASIC_AUTH, DEAD_LETTERS, PROVISIONED, SOURCES, manifest, on_failure
 
 URL = {"url": "http://f"}
 IN_QUEUE_MODE = {"selfManagedKafkaEventSourceConfig": {"consumptionMode": "Queue"}}
@@ -26,10 +26,8 @@ def servers(*addresses: str) -> dict[str, Any]:
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
-    for step in reversed(path.split(".")):
-        value = {step: value}
-    result: dict[str, Any] = value
-    return result
+    first, _, rest = path.partition(".")
+    return {first: nested(rest, value) if rest else value}
 
 
 NUMBERS: list[tuple[str, str, float, float, dict[str, Any]]] = [
@@ -57,7 +55,7 @@ NUMBERS: list[tuple[str, str, float, float, dict[str, Any]]] = [
 def numbered(source: str, path: str, value: float, more: dict[str, Any]) -> dict[str, Any]:
     properties = nested(path, value)
     for name, extra in more.items():
-        properties[name] = extra | properties.get(name, {}) if isinstance(extra, dict) else extra
+        properties[name] = extra | properties.get(name, {})
     return manifest(source, **properties)
 
 

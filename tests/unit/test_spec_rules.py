@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
+from headrace.errors import InvalidMapping
+from headrace.spec import parse_mapping
+from headrace.spec_rules import RULES
 from tests.support.mappings import (
     BASIC_AUTH,
     DEAD_LETTERS,
@@ -18,10 +22,6 @@ from tests.support.mappings import (
     manifest,
     on_failure,
 )
-
-from headrace.errors import InvalidMapping
-from headrace.spec import parse_mapping
-from headrace.spec_rules import RULES
 
 NOT_SUPPORTED = "Unsupported DestinationConfig parameter for given event source mapping type."
 NULL_POSITION = (
