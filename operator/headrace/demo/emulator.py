@@ -25,7 +25,11 @@ START_PATIENCE = 20.0
 """Seconds ministack may take until it listens."""
 LAST_LINES = 8
 """How much of its output is shown when it fails."""
-INSTALL = "python3 -m venv ministack && ministack/bin/pip install ministack==1.5.33"
+INSTALL = (
+    "python3 -m venv ministack && ministack/bin/pip install ministack==1.5.33 && "
+    "headrace demo --ministack ministack/bin/ministack"
+)
+"""How to get it: it pins botocore exactly, so it cannot live beside aiobotocore."""
 
 # Linux kills the emulator with the demo, even where the demo can do nothing more about it (kill -9). The check after
 # prctl is for a demo that died before it; elsewhere than on Linux nothing is leashed and execv alone remains.

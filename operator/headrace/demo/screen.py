@@ -82,19 +82,20 @@ class Screen:
     def _draw(self, live: Live | None) -> None:
         while self._lines:
             self._write_line(*self._lines.popleft())
-        if self.scene is None:
+        if self.scene is None or not self.scene.board.rows:
             return
         if live is not None:
             live.update(_table(self.scene, self._elapsed()), refresh=True)
         elif self._elapsed() >= self._progress_due:
-            self._progress_due += PROGRESS
+            self._progress_due = self._elapsed() + PROGRESS
             self._write_line(self._elapsed(), Line("progress", _progress(self.scene)))
 
     def _write_line(self, at: float, line: Line) -> None:
         when, who = f"{at:5.1f} s", f"{line.who:<{_WHO_WIDTH}}"
         if self.live:
-            parts = [(f"{when}  ", "dim"), (f"{who} ", "bold cyan"), (line.text, _STYLES[line.tone])]
-            self.console.print(Text.assemble(*parts), soft_wrap=True)
+            told = Table.grid(padding=(0, 1))  # long lines wrap under their own column
+            told.add_row(Text(when, "dim"), Text(who, "bold cyan"), Text(line.text, _STYLES[line.tone]))
+            self.console.print(told)
         else:
             self.write(f"{when}  {who} {line.text}")
 

@@ -41,8 +41,8 @@ STREAM = "orders"
 QUEUE = "orders-failed"
 SHARDS = 2
 RETRIES = 2
-BUSY = 1.0
-"""Seconds the function is busy for, once."""
+BUSY = 1.5
+"""Seconds the function is busy for, once: longer than the pause between two reads, so that a call falls into it."""
 PATIENCE = 15.0
 """Seconds after the last order in which every record must be decided."""
 TIMEOUT = 5.0
@@ -63,7 +63,7 @@ class DemoSettings:
 def show(settings: DemoSettings) -> int:
     """Shows it all and gives the exit status: 0, 1, or 128 and the number of the signal that ended it.
 
-    The process is the demo's own: its environment is replaced, and its logs are silenced since the story tells the same.
+    The process is the demo's own: its environment is replaced; its logs are silenced, as the story tells the same.
     """
     environment = isolated(os.environ)
     os.environ.clear()
@@ -74,7 +74,7 @@ def show(settings: DemoSettings) -> int:
         return asyncio.run(_until_signalled(_demo(settings, screen), screen))
     except BaseExceptionGroup as group:
         return _explain(group, screen)
-    except (HeadraceError, BrokenPipeError) as error:
+    except (HeadraceError, OSError) as error:
         return _explain(BaseExceptionGroup("", [error]), screen)
 
 
@@ -89,6 +89,8 @@ async def _until_signalled(demo: Coroutine[Any, Any, bool], screen: Screen) -> i
         task.cancel()
 
     for number in _SIGNALS:
+        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # nohup
         loop.add_signal_handler(number, on_signal, number)
     try:
         return 0 if await task else UNACCOUNTED
@@ -114,7 +116,8 @@ async def _demo(settings: DemoSettings, screen: Screen) -> bool:
     screen.write("", *summary.failure_records(failures, QUEUE))
     screen.write("", *summary.counted(account, out_of_order, len(failures), QUEUE, played.counts))
     screen.write(summary.verdict(account), style="bold green" if account.adds_up else "bold red")
-    screen.write("", *summary.MEANING)
+    if account.adds_up:
+        screen.write("", *summary.MEANING)
     return account.adds_up
 
 
@@ -234,7 +237,7 @@ def _explain(group: BaseExceptionGroup[Any], screen: Screen) -> int:
     if group.subgroup(BrokenPipeError) is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: the last flush must not fail
         return BROKEN_PIPE
-    expected, rest = group.split((HeadraceError, *FAILURES))
+    expected, rest = group.split((HeadraceError, OSError, *FAILURES))
     if expected is None or rest is not None:
         raise group
     error: BaseException = expected

@@ -14,24 +14,21 @@ if TYPE_CHECKING:
 
 def counted(account: Account, out_of_order: int, failures: int, queue: str, counts: Counts) -> list[str]:
     """What the three witnesses counted, and what Headrace did."""
-    records = f"{failures} failure record{'s' * (failures != 1)}"
-    faults = (
-        f"      {account.missing} missing, {account.twice} in both, {account.repeated} repeated, {out_of_order} out of order"
-        if account.missing or account.twice or account.repeated or out_of_order
-        else "   0  missing, in both, repeated, or out of order"
+    rows = (
+        (account.written, "written, says the producer"),
+        (account.acknowledged, "acknowledged, says the function"),
+        (account.discarded, f"in {failures} failure record{'s' * (failures != 1)}, says the queue {queue}"),
+        (account.missing, "in neither"),
+        (account.twice, "in both"),
+        (account.repeated, "acknowledged again"),
+        (out_of_order, "out of a customer's order"),
     )
     headrace = (
         f"polled {counts.polled}, invoked {counts.invoked}, failedInvoke {counts.failed_invoke}, "
         f"delivered {counts.delivered}, dropped {counts.dropped}"
     )
-    return [
-        "Counted independently, in records:",
-        f"  {account.written:>4}  written, says the producer",
-        f"  {account.acknowledged:>4}  acknowledged, says the function",
-        f"  {account.discarded:>4}  in {records}, says the queue {queue}",
-        f"  {faults}",
-        f"Headrace: {headrace}.",
-    ]
+    counted = [f"  {count:>4}  {what}" for count, what in rows]
+    return ["Records, as counted by each for itself:", *counted, f"Headrace's own counts: {headrace}."]
 
 
 def verdict(account: Account) -> str:
@@ -50,8 +47,10 @@ def failure_records(failures: Sequence[dict[str, Any]], queue: str) -> list[str]
 
 
 MEANING = (
-    "A batch that kept failing was tried three times and left with a failure record, which says what to read again; the",
-    "batches behind it followed in order, and the other shard never waited. A throttle (429) only made batches wait: it",
-    "spent no retry. With bisectBatchOnFunctionError: true, the failure record would hold the poison record alone.",
-    "Next: describe your own stream and function in an EventSourceMapping and say: headrace run -f mapping.yaml",
+    "What you saw: a batch kept failing, was tried three times, and left a failure record that says what to",
+    "read again. The batches behind it followed in order, and no other shard waited for it. Being throttled",
+    "(429) cost batches time, but no retry. With bisectBatchOnFunctionError: true, halves would have been",
+    "tried, and the failure record would name the poison record alone.",
+    "Next: describe your stream and function in an EventSourceMapping, then: headrace run -f mapping.yaml",
 )
+"""What the demo has shown, and where to go from there."""
