@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from prometheus_client import CollectorRegistry
 
 log = structlog.get_logger()
 
@@ -23,7 +24,7 @@ async def serve(
     ready: Callable[[], bool],
     host: str = "0.0.0.0",  # noqa: S104 - pods are probed from outside
 ) -> AsyncIterator[None]:
-    """Serves until the block is left; `port` None or 0 serves nothing, a port that cannot be bound is only a warning."""
+    """Serves until the block is left; port None or 0: nothing. A port that cannot be bound is only a warning."""
     if not port:
         yield
         return

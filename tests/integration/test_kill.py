@@ -50,7 +50,7 @@ async def test_killed_again_and_again_it_loses_nothing_and_repeats_a_batch_per_s
     function.answer = answer
     file = write(tmp_path, mapping(stream.arn, function.url, batchSize=BATCH))
     producing = asyncio.create_task(produce())
-    for lifetime in range(KILLS):
+    for lifetime in range(KILLS):  # noqa: B007 - the closure above reads it
         calls = len(function.calls)
         async with run(file, ministack, "--state", state) as running:
             await function.until(lambda: len(function.calls) > calls)

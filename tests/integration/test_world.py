@@ -107,7 +107,10 @@ def gate(port: int, upstream: int, closed: asyncio.Event) -> Any:
             if closed.is_set():
                 return
             there_reader, there_writer = await asyncio.open_connection("127.0.0.1", upstream)
-            pumps = {asyncio.ensure_future(pump(reader, there_writer)), asyncio.ensure_future(pump(there_reader, writer))}
+            pumps = {
+                asyncio.ensure_future(pump(reader, there_writer)),
+                asyncio.ensure_future(pump(there_reader, writer)),
+            }
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             for one in pumps:
                 one.cancel()
@@ -128,9 +131,7 @@ def gate(port: int, upstream: int, closed: asyncio.Event) -> Any:
     return opened()
 
 
-async def test_a_function_that_is_away_is_waited_for(
-    ministack: str, kinesis: Any, tmp_path: Path
-) -> None:
+async def test_a_function_that_is_away_is_waited_for(ministack: str, kinesis: Any, tmp_path: Path) -> None:
     stream = await make_stream(kinesis)
     await stream.put("1")
     port = free_port()
@@ -300,12 +301,10 @@ async def test_no_port_is_opened_unless_asked_for(
 
 
 def sockets_of(pid: int) -> set[str]:
-    import os
-
     found = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            target = os.readlink(link)
+            target = str(link.readlink())
         except OSError:
             continue
         if target.startswith("socket:["):

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
-from tests.support.records import numbers, record, records
 
 from headrace.records import Batch
 from headrace.stream import retry
@@ -25,6 +24,7 @@ from headrace.stream.classify import (
     Succeeded,
 )
 from headrace.stream.retry import Condition, RetryPolicy
+from tests.support.records import numbers, record, records
 
 FAILED = Failed(FailureKind.FUNCTION_ERROR, "Unhandled")
 THROTTLED = NotInvoked(throttled=True, detail="HTTP 429")

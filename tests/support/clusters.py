@@ -66,7 +66,7 @@ def mapping(namespace: str, name: str, **spec: Any) -> Body:
 
 async def call(api: Cluster, method: str, path: str, body: Body | None = None) -> Body:
     """A request the product has no use for."""
-    answer: Body = await api._call(method, path, body=body)  # type: ignore[attr-defined]  # noqa: SLF001
+    answer: Body = await api._call(method, path, body=body)  # type: ignore[attr-defined]
     return answer
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.records import numbers, record, records
 
 from headrace.records import Batch
 from headrace.stream.batching import EVENT_LIMIT, BatchLimits, Buffer, encode
+from tests.support.records import numbers, record, records
 
 
 def filled(limits: BatchLimits, batch: Batch, now: float = 0.0) -> Buffer:

@@ -10,7 +10,9 @@ from headrace.stream.report import Origin, failure_record, instant
 from headrace.stream.retry import Condition, Discard
 from tests.support.records import records
 
-ORIGIN = Origin("arn:aws:lambda:eu-west-1:123456789012:function:f", "arn:aws:kinesis:eu-west-1:123456789012:stream/s", "shardId-0")
+ORIGIN = Origin(
+    "arn:aws:lambda:eu-west-1:123456789012:function:f", "arn:aws:kinesis:eu-west-1:123456789012:stream/s", "shardId-0"
+)
 
 
 def document(condition: Condition, failure: Failed | None) -> dict[str, object]:

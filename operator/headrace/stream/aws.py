@@ -87,7 +87,7 @@ class AwsSettings:
     endpoint_url: str | None = None
 
     def endpoint(self, service: str, mapping_endpoint: str | None) -> str | None:
-        """A service's endpoint, strongest first: its own variable, the mapping's, the option; None: botocore's choice."""
+        """A service's endpoint, strongest first: its own variable, the mapping's, the option; None: botocore's."""
         return self.service_endpoints.get(service) or mapping_endpoint or self.endpoint_url
 
 

@@ -9,12 +9,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from headrace.errors import LeaseLost, StoreError
-from headrace.records import Checkpoint
 from headrace.stream.events import Checkpointed, Faulted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headrace.records import Checkpoint
     from headrace.stream.events import Observer
     from headrace.stream.stores import CheckpointStore
 

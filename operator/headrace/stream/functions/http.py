@@ -135,7 +135,7 @@ def _fault(error: BaseException, connection: _Connection | None, allowed: float)
 
 
 def _words(error: BaseException) -> str:
-    """The error's kind, and the operating system's name for it; never its text, which may hold the address's secrets."""
+    """The error's kind, and the operating system's name for it; never its text, which may hold secrets."""
     number = getattr(error, "errno", None)
     name = errno.errorcode.get(number, "") if isinstance(number, int) else ""
     return f"{type(error).__name__} {name}".strip()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from headrace.errors import InvalidMapping
 from headrace.arns import SourceKind
+from headrace.errors import InvalidMapping
 from headrace.stream.aws import AwsAccess, AwsSettings
 from headrace.stream.settings import read_limit
 

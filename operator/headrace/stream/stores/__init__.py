@@ -24,7 +24,7 @@ class CheckpointStore(Protocol):
         """Where the mapping starts, None until it is pinned."""
         ...
 
-    async def load(self, shards: Sequence[Shard]) -> Mapping[str, Checkpoint]:
+    async def load(self, shards: Sequence[Shard], /) -> Mapping[str, Checkpoint]:
         """The checkpoint of every shard that has one, whether or not it is among `shards`.
 
         `shards` is what the source lists now; a store that keeps an object per shard makes the missing ones here.

@@ -94,7 +94,7 @@ class SqliteStore:
         await self._file.run(lambda: self._file.execute(insert, self._identity, start.timestamp))
         return await self.start() or start
 
-    async def load(self, shards: Sequence[Shard]) -> Mapping[str, Checkpoint]:
+    async def load(self, _shards: Sequence[Shard]) -> Mapping[str, Checkpoint]:
         """Every row of the mapping; no row is made before there is something to say."""
         query = "SELECT shard_id, sequence_number, finished FROM checkpoint WHERE mapping = ?"
         rows = await self._file.run(lambda: self._file.execute(query, self._identity))
