@@ -65,7 +65,7 @@ def numbered(source: str, path: str, value: float, more: dict[str, Any]) -> dict
 def test_a_number_is_accepted_within_its_bounds_and_told_outside(
     source: str, path: str, lowest: float, highest: float, more: dict[str, Any]
 ) -> None:
-    step = 0.001 if isinstance(lowest, float) else 1
+    step = 1 if lowest == int(lowest) else 0.001
     for value in (lowest, highest):
         parse_mapping(numbered(source, path, value, more))
     for value in (lowest - step, highest + 1):
