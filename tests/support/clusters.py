@@ -64,6 +64,14 @@ def mapping(namespace: str, name: str, **spec: Any) -> Body:
     }
 
 
+def kubeconfig_with(token: str) -> Body:
+    """The kubeconfig of KUBECONFIG, with another user."""
+    config: Body = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+    current = next(each for each in config["contexts"] if each["name"] == config["current-context"])
+    current["context"]["user"] = "tested"
+    return config | {"users": [{"name": "tested", "user": {"token": token}}]}
+
+
 async def call(api: Cluster, method: str, path: str, body: Body | None = None) -> Body:
     """A request the product has no use for."""
     answer: Body = await api._call(method, path, body=body)  # type: ignore[attr-defined]

@@ -1,0 +1,119 @@
+"""Operator and poller with nothing but the rights of their roles: the chart's, and the one the operator makes."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from headrace.resources import EVENT_SOURCE_MAPPING, ROLE, ROLE_BINDING, SERVICE_ACCOUNT, ref_of
+from tests.support import clusters
+from tests.support.aws import make_stream
+from tests.support.clusters import eventually
+from tests.support.headrace import Running, headrace
+from tests.support.servers import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from headrace.cluster import Body, Cluster
+    from tests.support.function import RecordingFunction
+
+pytestmark = pytest.mark.cluster
+
+HELM = ROOT / ".venv" / "helm" / "helm"
+
+
+class Site:
+    """A namespace with the chart's account and role in it."""
+
+    def __init__(self, api: Cluster, namespace: str, folder: Path) -> None:
+        self.api = api
+        self.namespace = namespace
+        self._folder = folder
+
+    async def install_rights(self) -> str:
+        """Makes what the chart has of accounts, roles and bindings; gives the account's name."""
+        kinds = {kind.kind: kind for kind in (SERVICE_ACCOUNT, ROLE, ROLE_BINDING)}
+        wanted = [document for document in rendered(self.namespace) if document["kind"] in kinds]
+        for document in wanted:
+            document["metadata"].setdefault("namespace", self.namespace)
+            await self.api.create(kinds[document["kind"]], document)
+        return next(str(each["metadata"]["name"]) for each in wanted if each["kind"] == "ServiceAccount")
+
+    async def kubeconfig(self, account: str) -> Path:
+        """A kubeconfig of a service account."""
+        path = SERVICE_ACCOUNT.path(self.namespace, account, "token")
+        request = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": 3600},
+        }
+        token = (await clusters.call(self.api, "POST", path, request))["status"]["token"]
+        file = self._folder / f"{account}.yaml"
+        file.write_text(yaml.safe_dump(clusters.kubeconfig_with(token)))
+        return file
+
+    @asynccontextmanager
+    async def started(self, account: str, *command: str) -> AsyncIterator[Running]:
+        environment = {"KUBECONFIG": str(await self.kubeconfig(account))}
+        async with headrace(*command, "--log-format", "json", environment=environment) as running:
+            yield running
+
+
+@pytest_asyncio.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    if not HELM.exists():
+        pytest.skip("helm is not there: make .venv/helm.stamp")
+    async with AsyncExitStack() as stack:
+        api = await stack.enter_async_context(clusters.cluster())
+        yield Site(api, await stack.enter_async_context(clusters.namespace(api)), tmp_path)
+
+
+def rendered(namespace: str) -> list[Body]:
+    """The chart's documents for an operator that serves one namespace."""
+    values = ["--namespace", namespace, "--set", f"watchNamespaces={{{namespace}}}"]
+    command = [str(HELM), "template", "headrace", str(ROOT / "charts" / "headrace"), *values]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def refusals(running: Running) -> list[Body]:
+    return [entry for entry in running.log if "forbidden" in str(entry)]
+
+
+async def test_the_rights_of_both_are_enough_and_records_flow(
+    site: Site, ministack: str, kinesis: Any, function: RecordingFunction
+) -> None:
+    stream = await make_stream(kinesis)
+    await stream.put("a")
+    said = {
+        "eventSourceArn": stream.arn,
+        "function": {"url": function.url, "timeoutSeconds": 5},
+        "aws": {"endpointUrl": ministack},
+    }
+    async with site.started(await site.install_rights(), "operator", "--namespace", site.namespace) as operator:
+        ref = ref_of(await site.api.create(EVENT_SOURCE_MAPPING, clusters.mapping(site.namespace, "orders", **said)))
+        await eventually(
+            lambda: site.api.find(ROLE_BINDING, site.namespace, ref.child_name),
+            "a binding made with the chart's rights",
+        )
+        where = f"{site.namespace}/orders"
+        async with site.started(ref.child_name, "poller", "--mapping", where, "--identity", "a") as poller:
+            await function.until(lambda: function.seen == [["a"]])
+
+            async def enabled() -> bool:
+                body = await site.api.find(EVENT_SOURCE_MAPPING, site.namespace, "orders")
+                status: Body = (body or {}).get("status", {})
+                return status.get("state") == "Enabled" and status.get("lastProcessingResult") == "OK"
+
+            await eventually(enabled, "the status tells what the poller reports")
+            assert await poller.stop() == 0
+        assert await operator.stop() == 0
+    assert refusals(operator) == []
+    assert refusals(poller) == []
