@@ -192,7 +192,8 @@ async def test_on_a_terminal_it_draws_and_ends_well() -> None:
     drawn = await asyncio.to_thread(_read_all, leader)
     assert await asyncio.wait_for(process.wait(), 30) == 0
     assert "\x1b[" in drawn
-    assert "iterator age" in drawn
+    assert "acknowledged" in drawn
+    assert "iterator" in drawn
     assert "It adds up: 30 = " in drawn
     assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h") == 1  # the cursor is hidden, and comes back
 

@@ -186,10 +186,10 @@ class TestBoard:
         board.take(RecordsPolled(SHARD, 3, 0.0))
         assert (row.state, row.read) == ("reading", 3)
         board.take(CallStarted(SHARD, self.BATCH, 1, "id", 0.1))
-        assert row.state == "calls with 3 records"
+        assert row.state == "sends 3 records"
         board.take(self.ended(FAILED))
         board.take(Waiting(SHARD, self.BATCH, 0.7, 1))
-        assert (row.state, row.tone) == ("waits for retry 1 of 2", Tone.WARNING)
+        assert (row.state, row.tone) == ("retry 1 of 2 next", Tone.WARNING)
         board.take(CallStarted(SHARD, self.BATCH, 2, "id", 0.1))
         assert row.state == "attempt 2 of 3"
         assert row.calls == 2

@@ -119,7 +119,7 @@ class Board:
     def _started(self, event: CallStarted, row: ShardRow) -> list[Line]:
         row.calls += 1
         if event.attempt == 1:
-            row.stand(f"calls with {_records(event.batch)}")
+            row.stand(f"sends {_records(event.batch)}")
         else:
             row.stand(f"attempt {event.attempt} of {self.attempts}", Tone.WARNING)
         return []
@@ -167,7 +167,7 @@ class Board:
     def _waits(self, event: Waiting, row: ShardRow) -> list[Line]:
         if row.throttled or not event.attempts:
             return []
-        row.stand(f"waits for retry {event.attempts} of {self.attempts - 1}", Tone.WARNING)
+        row.stand(f"retry {event.attempts} of {self.attempts - 1} next", Tone.WARNING)
         text = f"{row.name}: retry {event.attempts} of {self.attempts - 1} in {event.seconds:.1f} s"
         why = "; what is behind waits, to keep the order" if event.attempts == 1 else ""
         return [Line("headrace", text + why, Tone.WARNING)]
@@ -182,7 +182,7 @@ class Board:
                 return [Line("headrace", f"{row.name}: lost {_records(discard.records)}", Tone.BAD)]
             case DeliveryFailed(shard_id, _, reason, _):
                 row = self._row(shard_id)
-                row.stand("waits for the queue", Tone.BAD)
+                row.stand("queue away", Tone.BAD)
                 return [Line("headrace", f"{row.name}: {self.queue} took no failure record: {reason}", Tone.BAD)]
             case ConditionObserved():
                 return self._condition(event)

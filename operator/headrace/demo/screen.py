@@ -113,18 +113,18 @@ def _progress(scene: Scene) -> str:
 
 
 def _table(scene: Scene, elapsed: float) -> Table:
-    table = Table(box=SIMPLE_HEAD, header_style="bold", show_footer=True)
+    table = Table(box=SIMPLE_HEAD, header_style="bold", show_footer=True, pad_edge=False, collapse_padding=True)
     total = _total(scene.board)
     table.add_column("shard", footer=f"{elapsed:.0f} s")
     for name, count in (
-        ("read", f"{total.read} of {scene.written()}"),
+        ("read", f"{total.read}/{scene.written()}"),
         ("acknowledged", str(total.acknowledged)),
         ("discarded", str(total.discarded)),
         ("calls", str(total.calls)),
-        ("iterator age", ""),
+        ("iterator\nage", ""),
     ):
         table.add_column(name, footer=count, justify="right")
-    table.add_column("state", min_width=20, no_wrap=True)
+    table.add_column("state", min_width=17, no_wrap=True)
     for shard_id, row in scene.board.ordered:
         counts = (row.read, row.acknowledged, row.discarded, row.calls)
         age = f"{scene.iterator_age(shard_id):.1f} s"

@@ -103,8 +103,8 @@ async def _until_signalled(demo: Coroutine[Any, Any, bool], screen: Screen) -> i
 
 async def _demo(settings: DemoSettings, screen: Screen) -> bool:
     """True when every record is accounted for."""
-    about = f"About {settings.seconds + 3} s; Ctrl-C ends it."
-    screen.write(f"Headrace: a stream, a function, and a record that no retry can help. {about}", "")
+    screen.write("Headrace: a stream, a function, and a record that no retry can help.")
+    screen.write(f"It takes about {settings.seconds + 3} s; Ctrl-C ends it at once.", "")
     async with asyncio.TaskGroup() as tasks:
         drawing = tasks.create_task(screen.run())
         async with _stage(settings.ministack, screen) as stage:
