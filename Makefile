@@ -10,7 +10,7 @@ demo: $(V)/runtime.stamp $(V)/ministack.stamp ## a stream, a poison record, and 
 	@$(V)/headrace/bin/headrace demo --ministack $(V)/ministack/bin/ministack
 
 test: lint $(V)/ministack.stamp $(V)/kinesis-local.stamp $(V)/helm.stamp ## lint, types, import contracts and every test that needs no cluster
-	$(V)/headrace/bin/python -m pytest -m "not cluster and not node"
+	$(V)/headrace/bin/python -m pytest -n 4 --dist loadfile -m "not cluster and not node"
 
 unit: $(V)/dev.stamp ## the tests without sockets
 	$(V)/headrace/bin/python -m pytest tests/unit tests/model

@@ -1,0 +1,52 @@
+"""What the README and the examples tell is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from headrace.cli import cli
+from headrace.spec import parse_mapping, unsupported
+from tests.support.servers import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_mapping_in_the_readme_is_valid_and_served() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert unsupported(parse_mapping(yaml.safe_load(text))) == ()
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("examples/**/mapping.yaml")), ids=lambda file: file.parent.name)
+def test_every_example_is_valid(file: Path) -> None:
+    result = CliRunner().invoke(cli, ["validate", "-f", str(file)])
+    assert (result.exit_code, result.stdout) == (0, "1 valid\n"), result.output
+
+
+def test_the_options_of_run_are_those_the_readme_lists() -> None:
+    synopsis = README[README.index("`headrace run -f FILE_OR_FOLDER") :].split("`")[1]
+    told = set(re.findall(r"--[a-z-]+", synopsis))
+    real = {option for parameter in cli.commands["run"].params for option in parameter.opts}
+    assert told <= real
+
+
+def test_the_metrics_in_the_readme_exist() -> None:
+    from prometheus_client import CollectorRegistry
+
+    from headrace.stream.metrics import Metrics
+
+    registry = CollectorRegistry()
+    Metrics(registry)
+    exported = {family.name for family in registry.collect()}
+    told = {name.removesuffix("_total") for name in re.findall(r"`(headrace_[a-z_]+)`", README)}
+    assert len(told) >= 10
+    assert told <= exported
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)h][^)]*)\)", README))))
+def test_links_lead_somewhere(link: str) -> None:
+    assert (ROOT / link).exists()
