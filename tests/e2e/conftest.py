@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+
 from tests.e2e.installation import CRDS, CREDENTIALS, Release, Shop
-from tests.e2e.kubectl import apply, find, helm, kubectl, minor_version, run, select, told, wait_until
+from tests.e2e.kubectl import apply, find, kubectl, run, select, told, wait_until
 from tests.support import servers
 from tests.support.servers import ROOT
 
@@ -25,14 +26,11 @@ if TYPE_CHECKING:
 
     from tests.e2e.kubectl import Body
 
-CHART = ROOT / "charts" / "headrace"
 FUNCTION = ROOT / "examples" / "function-http"
 SHARED_CLUSTER = ROOT.parent / "shared" / "cluster" / "cluster"
 BUILT_IMAGE = "headrace:e2e"
 POD_HOST = "10.244.0.1"
 """Where pods of the shared cluster reach servers on the host's 127.0.0.1."""
-FIRST_WITH_CEL = 25
-"""Servers before 1.25 refuse server-side apply of a CRD with CEL rules; a client-side write drops the rules."""
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
@@ -77,12 +75,12 @@ def image(node: None) -> str:
 
 @pytest.fixture(scope="session")
 def release(image: str) -> Iterator[Release]:
-    """The chart, installed with its CRDs as a user does it on a server of this version."""
+    """The chart, installed with its CRDs."""
     with _namespace("headrace-system") as namespace:
         installed = Release("headrace", namespace, image)
         try:
-            _install(installed)
-            wait_until(lambda: _ready("deployment", installed.name, namespace), "the operator is ready")
+            _without_crds()
+            installed.install()
         except AssertionError as error:
             error.add_note(told([namespace]))
             raise
@@ -90,15 +88,6 @@ def release(image: str) -> Iterator[Release]:
             yield installed
         finally:
             installed.uninstall()
-
-
-def _install(release: Release) -> None:
-    _without_crds()
-    repository, _, tag = release.image.rpartition(":")
-    values = (f"image.repository={repository}", f"image.tag={tag}")
-    flags = [] if minor_version() >= FIRST_WITH_CEL else ["--server-side=false"]
-    settings = [word for value in values for word in ("--set", value)]
-    helm("install", release.name, CHART, "--namespace", release.namespace, *flags, *settings)
 
 
 def _without_crds() -> None:
@@ -119,11 +108,6 @@ def _namespace(prefix: str) -> Iterator[str]:
         kubectl("delete", "namespace", name, "--wait=false")
 
 
-def _ready(kind: str, name: str, namespace: str) -> bool:
-    body = find(kind, name, namespace) or {}
-    return bool(body.get("status", {}).get("readyReplicas"))
-
-
 @pytest.fixture(scope="session")
 def shop(release: Release, ministack: str) -> Iterator[Shop]:
     """A namespace with the sample function and the credentials of the AWS that runs on this host."""
@@ -131,7 +115,7 @@ def shop(release: Release, ministack: str) -> Iterator[Shop]:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": CREDENTIALS}}
         try:
             apply(secret | {"stringData": servers.CREDENTIALS}, *_function(release.image), namespace=namespace)
-            wait_until(lambda: _ready("deployment", "orders", namespace), "the sample function is ready")
+            kubectl("rollout", "status", "deployment/orders", "-n", namespace, "--timeout=90s", seconds=100)
         except AssertionError as error:
             error.add_note(told([namespace]))
             raise

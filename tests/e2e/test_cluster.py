@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from headrace.resources import API_VERSION, LABEL_MAPPING_UID
 from tests.e2e.installation import CRDS, CREDENTIALS, Release, Shop
 from tests.e2e.kubectl import apply, eventually, find, kubectl, select
 from tests.support import aws
 from tests.support.aws import Queue, Stream, make_queue, make_stream
-
-from headrace.resources import API_VERSION, LABEL_MAPPING_UID
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -197,9 +197,9 @@ async def test_kubectl_get_shows_a_running_mapping_and_its_shards(mapping: Mappi
     await mapping.ready()
 
     await eventually(lambda: mapping.body["status"]["shards"]["total"] == 2, "both shards are counted")
-    shown = kubectl("get", "esm", mapping.name, "--namespace", mapping.shop.namespace)
+    shown = kubectl("get", "esm", mapping.name, "--namespace", mapping.shop.namespace, "-o", "wide")
     titles, line = shown.strip().split("\n")
-    assert {"NAME", "STATE", "SHARDS", "POLLERS"} <= set(titles.split())
+    assert {"NAME", "STATE", "SHARDS", "POLLERS", "READY"} <= set(titles.split())
     assert {mapping.name, mapping.stream.arn, "Enabled", "True", "OK"} <= set(line.split())
     shards = kubectl("get", "shl", "--namespace", mapping.shop.namespace, "-l", f"{LABEL_MAPPING_UID}={mapping.uid}")
     assert shards.count("Held") == 2
@@ -319,6 +319,17 @@ async def test_a_deleted_mapping_takes_everything_with_it_and_holds_nothing_up(m
     await eventually(lambda: not mapping.children(uid=uid), "nothing of it is left", 120)
 
 
+async def test_with_named_namespaces_the_operator_needs_no_right_in_the_cluster(
+    release: Release, mapping: Mapping
+) -> None:
+    release.upgrade(f"watchNamespaces={{{mapping.shop.namespace}}}")
+
+    assert not select("clusterroles,clusterrolebindings", None, release.selector)
+    mapping.apply()
+    await mapping.arrived(await put(mapping.stream, 4))
+    await mapping.ready()
+
+
 async def test_without_the_operator_records_flow_on_and_mappings_can_be_deleted(
     release: Release, mapping: Mapping
 ) -> None:
@@ -329,7 +340,7 @@ async def test_without_the_operator_records_flow_on_and_mappings_can_be_deleted(
 
     release.uninstall()
 
-    assert not select("clusterroles,clusterrolebindings", None, f"app.kubernetes.io/instance={release.name}")
+    assert not select("clusterroles,clusterrolebindings", None, release.selector)
     assert find("deployment", release.name, release.namespace) is None
     assert all(find("crd", name) for name in CRDS)
     await mapping.arrived(await put(mapping.stream, 4))

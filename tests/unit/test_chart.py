@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from tests.support.servers import ROOT
 
+from headrace.cli import cli
 from headrace.control.desired import PollerSettings, children
 from headrace.control.handlers import OWNED
 from headrace.control.observe import CHILDREN
@@ -23,6 +23,7 @@ from headrace.resources import (
     ref_of,
 )
 from headrace.spec import parse_mapping
+from tests.support.servers import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -245,6 +246,15 @@ def test_operator_and_pollers_run_the_image_by_tag_or_by_digest(image: Body, exp
 
     assert container["image"] == expected
     assert f"--poller-image={expected}" in container["args"]
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING, NAMESPACED], ids=["defaults", "everything", "namespaced"])
+def test_headrace_operator_takes_the_arguments(values: Body) -> None:
+    command, *arguments = pod_of(values)["containers"][0]["args"]
+
+    context = cli.commands[command].make_context(command, arguments)
+
+    assert context.params["namespaces"] == tuple(values.get("watchNamespaces", ()))
 
 
 def test_values_reach_the_pod() -> None:
