@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from headrace.cluster import ClusterError, connect
 from headrace.control.handlers import OWNED, register, selector
 from headrace.control.reconcile import Reconciler
 from headrace.control.workqueue import Scope, Workqueue
+from headrace.errors import HeadraceError
 from headrace.liveness import Liveness
 from headrace.resources import EVENT_SOURCE_MAPPING, LABEL_MAPPING_UID
 from headrace.serving import serve
 from headrace.signals import set_on_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
     from headrace.cluster import Cluster
     from headrace.control.desired import PollerSettings
@@ -31,6 +33,7 @@ log = structlog.get_logger()
 
 WATCH_SECONDS = 600
 """A watch is begun anew after so long, with a full list: whatever an event was lost for is seen then."""
+LONGEST_WATCH_PAUSE = 10.0
 CRD_PAUSE = 2.0
 SWEEP_INTERVAL = 1.0
 
@@ -72,6 +75,8 @@ async def _work(queue: Workqueue, liveness: Liveness, stop: asyncio.Event, watch
         await asyncio.wait([working, stopping, watching], return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()
+        if watching.done() and not stop.is_set():
+            raise HeadraceError("the watches have ended, so nothing would be noticed any more; start again")
     finally:
         working.cancel()
         stopping.cancel()
@@ -140,6 +145,13 @@ async def _watch(
     await kopf.run_tasks(tasks, ignored=others)
 
 
+class _Backoffs:
+    """Pauses between tries to reach the API server, without end: after a finite list kopf gives up for good."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1.0, 2.0, 3.0, 5.0), itertools.repeat(LONGEST_WATCH_PAUSE))
+
+
 def _kopf_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
@@ -148,6 +160,7 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = WATCH_SECONDS + 30
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
+    settings.networking.error_backoffs = _Backoffs()
     settings.process.ultimate_exiting_timeout = None
     for kind in OWNED:
         settings.watching.label_selectors[selector(kind)] = LABEL_MAPPING_UID
