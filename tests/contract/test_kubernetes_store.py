@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
-from tests.support import clusters
-from tests.support.fake_cluster import FakeCluster
 
 from headrace.cluster import Cluster, ClusterError
 from headrace.errors import LeaseLost, StoreError
@@ -16,6 +14,8 @@ from headrace.records import Checkpoint, Shard, Start
 from headrace.resources import EVENT_SOURCE_MAPPING, SHARD_LEASE, MappingRef, ref_of
 from headrace.stream.progress import ShardFacts
 from headrace.stream.stores.kubernetes import AGE_INTERVAL, Holder, KubernetesStore
+from tests.support import clusters
+from tests.support.fake_cluster import FakeCluster
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

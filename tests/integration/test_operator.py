@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
-from tests.support import clusters
-from tests.support.clusters import eventually
 
 from headrace.cluster import ClusterError
 from headrace.control.app import OperatorSettings, run_operator
@@ -26,6 +24,8 @@ from headrace.resources import (
     MappingRef,
     ref_of,
 )
+from tests.support import clusters
+from tests.support.clusters import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

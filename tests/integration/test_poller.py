@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
+
+from headrace.heartbeat import heartbeat_of
+from headrace.resources import EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, MappingRef, ref_of
 from tests.support import clusters
 from tests.support.aws import Stream, make_stream
 from tests.support.clusters import eventually
 from tests.support.function import RecordedCall, RecordingFunction, function_error, success
 from tests.support.headrace import Running, headrace
-
-from headrace.heartbeat import heartbeat_of
-from headrace.resources import EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, MappingRef, ref_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -6,8 +6,6 @@ import time
 from typing import Any
 
 import pytest
-from tests.support import clusters
-from tests.support.fake_cluster import FakeCluster
 
 from headrace.cluster import Body, ClusterError
 from headrace.control.desired import PollerSettings
@@ -16,6 +14,8 @@ from headrace.control.reconcile import NotApplied, Reconciler
 from headrace.control.workqueue import Scope
 from headrace.liveness import Liveness
 from headrace.resources import CONFIG_MAP, DEPLOYMENT, EVENT_SOURCE_MAPPING, ROLE, Kind, MappingRef, ref_of
+from tests.support import clusters
+from tests.support.fake_cluster import FakeCluster
 
 
 class Refusing(FakeCluster):

@@ -19,6 +19,16 @@ from headrace.records import Checkpoint, Shard, Start
 from headrace.resources import SHARD_LEASE, MappingRef
 from headrace.stream.progress import HELD, ShardFacts
 from headrace.stream.shards import startable
+from headrace.stream.stores.lease_status import (
+    FINISHED,
+    WAITING,
+    advanced,
+    checkpoint_of,
+    released,
+    status_of,
+    with_facts,
+    without_age,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,10 +42,7 @@ RELEASE_PATIENCE = 5.0
 """Seconds in which leases are given back at the end; whoever comes next takes them anyway."""
 _TRIES = 4
 _PARALLEL = 16
-_LONGEST_ERROR = 1024
 _RETRIED = frozenset({0, 409})
-
-WAITING, AVAILABLE, FINISHED = "Waiting", "Available", "Finished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ class Holder:
 
     def holds(self, lease: Body) -> bool:
         """Whether a ShardLease is held by this very life."""
-        status = _status(lease)
+        status = status_of(lease)
         return status.get("holder") == self.identity and status.get("incarnation") == self.incarnation
 
 
@@ -129,7 +136,7 @@ class KubernetesStore:
                 body = await self._reread(self._leases[shard_id].body)
         if not self._holder.holds(body):
             raise LeaseLost(shard_id)
-        if state == HELD and _status(self._leases[shard_id].body).get("state") == WAITING:
+        if state == HELD and status_of(self._leases[shard_id].body).get("state") == WAITING:
             await self._write(shard_id, lambda status: status | {"state": HELD})
 
     async def _create(self, shard: Shard, state: str) -> Body:
@@ -162,7 +169,7 @@ class KubernetesStore:
     async def _seize(self, body: Body, state: str) -> Body:
         """Writes itself as the holder, whoever held it; another's write in between is read and kept."""
         for _ in range(_TRIES):
-            status = _status(body)
+            status = status_of(body)
             status = status | self._ownership(FINISHED if status.get("finished") else state)
             try:
                 return await self._replace(body, status)
@@ -176,7 +183,7 @@ class KubernetesStore:
 
     async def save(self, shard_id: str, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint and the facts that wait; one that lies behind what is stored changes nothing."""
-        await self._write(shard_id, lambda status: _advanced(status, checkpoint))
+        await self._write(shard_id, lambda status: advanced(status, checkpoint))
 
     async def report_shard(self, shard_id: str, facts: ShardFacts) -> None:
         """Tells how a held shard is doing, with the next checkpoint or by a write of its own, whichever comes first.
@@ -187,8 +194,8 @@ class KubernetesStore:
         if lease is None:
             return
         lease.facts = facts
-        told = _status(lease.body)
-        only_age = _without_age(_merged(told, facts)) == _without_age(told)
+        told = status_of(lease.body)
+        only_age = without_age(with_facts(told, facts)) == without_age(told)
         if self._clock() - lease.written_at >= (AGE_INTERVAL if only_age else WRITE_INTERVAL):
             await self._write(shard_id, lambda status: status)
 
@@ -203,7 +210,7 @@ class KubernetesStore:
         self._leases[shard_id].facts = None
         async with self._parallel:
             with suppress(StoreError, LeaseLost):
-                await self._write(shard_id, _released)
+                await self._write(shard_id, released)
 
     async def _write(self, shard_id: str, change: Callable[[Body], Body]) -> None:
         """Changes a lease's status by compare-and-swap."""
@@ -218,8 +225,8 @@ class KubernetesStore:
     async def _tried(self, lease: _Lease, change: Callable[[Body], Body]) -> bool:
         if not self._holder.holds(lease.body):
             raise LeaseLost(lease.body["spec"]["shardId"])
-        told = _status(lease.body)
-        status = change(told if lease.facts is None else _merged(told, lease.facts))
+        told = status_of(lease.body)
+        status = change(told if lease.facts is None else with_facts(told, lease.facts))
         if status == told:
             return True
         try:
@@ -253,52 +260,6 @@ class KubernetesStore:
     def _stamped(self, status: Body) -> Body:
         moment = datetime.fromtimestamp(self._clock(), UTC)
         return status | {"updatedAt": moment.isoformat(timespec="seconds").replace("+00:00", "Z")}
-
-
-def checkpoint_of(lease: Body) -> Checkpoint:
-    """The checkpoint a ShardLease holds."""
-    status = _status(lease)
-    return Checkpoint(status.get("sequenceNumber"), bool(status.get("finished", False)))
-
-
-def _status(lease: Body) -> Body:
-    return lease.get("status") or {}
-
-
-def _merged(status: Body, facts: ShardFacts) -> Body:
-    age = facts.iterator_age_seconds
-    told = {
-        "state": facts.state,
-        "attempts": facts.attempts,
-        "lastError": facts.last_error[:_LONGEST_ERROR] if facts.last_error is not None else None,
-        "iteratorAgeSeconds": round(age) if age is not None else None,
-    }
-    return {key: value for key, value in (status | told).items() if value is not None}
-
-
-def _without_age(status: Body) -> Body:
-    return {key: value for key, value in status.items() if key != "iteratorAgeSeconds"}
-
-
-def _advanced(status: Body, checkpoint: Checkpoint) -> Body:
-    """The status with a checkpoint in it that never goes back."""
-    stored, new = status.get("sequenceNumber"), checkpoint.sequence_number
-    if new is not None and (stored is None or _number(new) > _number(stored)):
-        status = status | {"sequenceNumber": new}
-    if checkpoint.finished or status.get("finished"):
-        return _without_age(status) | {"finished": True, "state": FINISHED}
-    return status | {"finished": False} | ({"state": HELD} if status.get("state") in {WAITING, AVAILABLE} else {})
-
-
-def _number(sequence_number: str) -> int:
-    """Sequence numbers are compared as numbers; what somebody wrote by hand and is none counts as nothing."""
-    return int(sequence_number) if sequence_number.isascii() and sequence_number.isdecimal() else -1
-
-
-def _released(status: Body) -> Body:
-    if status.get("finished"):
-        return status
-    return {key: value for key, value in status.items() if key != "holder"} | {"state": AVAILABLE}
 
 
 @contextmanager

@@ -1,0 +1,66 @@
+"""What a ShardLease's status says, and how it changes. Pure; `kubernetes.py` writes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace.records import Checkpoint
+from headrace.stream.progress import HELD
+
+if TYPE_CHECKING:
+    from headrace.stream.progress import ShardFacts
+
+Body = dict[str, Any]
+
+WAITING, AVAILABLE, FINISHED = "Waiting", "Available", "Finished"
+_LONGEST_ERROR = 1024
+
+
+def checkpoint_of(lease: Body) -> Checkpoint:
+    """The checkpoint a ShardLease holds."""
+    status = status_of(lease)
+    return Checkpoint(status.get("sequenceNumber"), bool(status.get("finished", False)))
+
+
+def status_of(lease: Body) -> Body:
+    """The status as it is, empty on a lease that nobody has written yet."""
+    return lease.get("status") or {}
+
+
+def with_facts(status: Body, facts: ShardFacts) -> Body:
+    """The status with what is known of the shard, its error cut to a bounded length."""
+    age = facts.iterator_age_seconds
+    told = {
+        "state": facts.state,
+        "attempts": facts.attempts,
+        "lastError": facts.last_error[:_LONGEST_ERROR] if facts.last_error is not None else None,
+        "iteratorAgeSeconds": round(age) if age is not None else None,
+    }
+    return {key: value for key, value in (status | told).items() if value is not None}
+
+
+def without_age(status: Body) -> Body:
+    """The status without what changes all the time."""
+    return {key: value for key, value in status.items() if key != "iteratorAgeSeconds"}
+
+
+def advanced(status: Body, checkpoint: Checkpoint) -> Body:
+    """The status with a checkpoint in it that never goes back."""
+    stored, new = status.get("sequenceNumber"), checkpoint.sequence_number
+    if new is not None and (stored is None or _number(new) > _number(stored)):
+        status = status | {"sequenceNumber": new}
+    if checkpoint.finished or status.get("finished"):
+        return without_age(status) | {"finished": True, "state": FINISHED}
+    return status | {"finished": False} | ({"state": HELD} if status.get("state") in {WAITING, AVAILABLE} else {})
+
+
+def _number(sequence_number: str) -> int:
+    """Sequence numbers are compared as numbers; what somebody wrote by hand and is none counts as nothing."""
+    return int(sequence_number) if sequence_number.isascii() and sequence_number.isdecimal() else -1
+
+
+def released(status: Body) -> Body:
+    """The status of a lease that is given back."""
+    if status.get("finished"):
+        return status
+    return {key: value for key, value in status.items() if key != "holder"} | {"state": AVAILABLE}
