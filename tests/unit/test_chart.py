@@ -23,6 +23,7 @@ from headrace.resources import (
     ref_of,
 )
 from headrace.spec import parse_mapping
+from tests.support.pod_security import refusals
 from tests.support.servers import ROOT
 
 if TYPE_CHECKING:
@@ -97,37 +98,6 @@ def deployment(values: Body | None = None) -> Body:
 def pod_of(values: Body | None = None) -> Body:
     spec: Body = deployment(values)["spec"]["template"]["spec"]
     return spec
-
-
-def refusals(pod: Body) -> list[str]:
-    """What the Pod Security Standard `restricted` says against a pod."""
-    whole = pod.get("securityContext", {})
-    found = [key for key in ("hostNetwork", "hostPID", "hostIPC") if pod.get(key)]
-    allowed = {
-        "configMap",
-        "csi",
-        "downwardAPI",
-        "emptyDir",
-        "ephemeral",
-        "persistentVolumeClaim",
-        "projected",
-        "secret",
-    }
-    found += [volume["name"] for volume in pod.get("volumes", []) if not (set(volume) - {"name"}) <= allowed]
-    for container in [*pod["containers"], *pod.get("initContainers", [])]:
-        own = container.get("securityContext", {})
-        context = {**whole, **own}
-        rules = {
-            "runAsNonRoot": context.get("runAsNonRoot") is True and context.get("runAsUser") != 0,
-            "seccompProfile": context.get("seccompProfile", {}).get("type") in {"RuntimeDefault", "Localhost"},
-            "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is False,
-            "privileged": not own.get("privileged"),
-            "capabilities": own.get("capabilities", {}) == {"drop": ["ALL"]},
-            "hostPort": not any(port.get("hostPort") for port in container.get("ports", [])),
-            "readOnlyRootFilesystem": own.get("readOnlyRootFilesystem") is True,  # more than the standard asks
-        }
-        found += [rule for rule, kept in rules.items() if not kept]
-    return found
 
 
 def rights(rules: list[Body]) -> set[Right]:

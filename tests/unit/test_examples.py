@@ -1,0 +1,87 @@
+"""The sample functions: both answer alike, so that either can be started from."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.examples import EXAMPLES, load
+from tests.support.pod_security import refusals
+
+Handle = Callable[[dict[str, Any]], dict[str, Any]]
+
+http_function = load("function-http/function.py")
+lambda_function = load("function-lambda-image/handler.py")
+
+
+def event(*data: str) -> dict[str, Any]:
+    """Record number n holds the n-th text."""
+    return {
+        "Records": [
+            {
+                "eventID": f"shardId-000000000000:{number}",
+                "kinesis": {"sequenceNumber": str(number), "data": base64.b64encode(text.encode()).decode()},
+            }
+            for number, text in enumerate(data, 1)
+        ]
+    }
+
+
+@pytest.fixture(params=["http", "lambda"])
+def handle(request: pytest.FixtureRequest) -> Handle:
+    handles: dict[str, Handle] = {
+        "http": http_function.handle,
+        "lambda": lambda event: lambda_function.handler(event, None),
+    }
+    return handles[request.param]
+
+
+def test_good_records_are_acknowledged_as_a_whole(handle: Handle) -> None:
+    assert handle(event('{"order": 1}', "{}")) == {"batchItemFailures": []}
+
+
+@pytest.mark.parametrize(
+    "poison", ["no JSON", "[]", "1", "\udcff".encode("utf-8", "surrogateescape").decode("latin-1")]
+)
+def test_a_record_that_is_no_json_object_is_reported_and_the_rest_is_left_for_later(
+    handle: Handle, poison: str
+) -> None:
+    assert handle(event("{}", poison, "also no JSON")) == {"batchItemFailures": [{"itemIdentifier": "2"}]}
+
+
+def test_a_request_is_answered_from_memory_once_it_succeeded_and_is_tried_again_until_then() -> None:
+    ledger = http_function.Ledger()
+    failed: dict[str, Any] = {"batchItemFailures": [{"itemIdentifier": "1"}]}
+    succeeded: dict[str, Any] = {"batchItemFailures": []}
+
+    ledger.answered("one", failed)
+    assert ledger.answered_before("one") is None
+    ledger.answered("one", succeeded)
+    assert ledger.answered_before("one") == succeeded
+    assert ledger.answered_before("another") is None
+
+
+def test_the_ledger_forgets_what_is_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_function, "REMEMBERED", 2)
+    ledger = http_function.Ledger()
+
+    for request_id in ("one", "two", "three"):
+        ledger.answered(request_id, {"batchItemFailures": []})
+
+    assert ledger.answered_before("one") is None
+    assert ledger.answered_before("three") is not None
+
+
+@pytest.mark.parametrize("example", ["function-http", "function-lambda-image"])
+def test_the_manifest_runs_a_restricted_pod_behind_the_service_that_the_mapping_names(example: str) -> None:
+    deployment, service = yaml.safe_load_all((EXAMPLES / example / "function.yaml").read_text())
+    mapping = yaml.safe_load((EXAMPLES / example / "mapping.yaml").read_text())
+    pod, named = deployment["spec"]["template"], mapping["spec"]["function"]["service"]
+
+    assert refusals(pod["spec"]) == []
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    assert (service["metadata"]["name"], service["spec"]["ports"][0]["port"]) == (named["name"], named["port"])
