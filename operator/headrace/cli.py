@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
 import sys
 from pathlib import Path
@@ -45,6 +46,11 @@ _debug = click.option("--debug", is_flag=True, help="Log every batch.")
 _metrics_port = click.option(
     "--metrics-port", type=click.IntRange(0, 65535), default=0, help="Port for /metrics, /healthz and /readyz; 0: none."
 )
+
+
+def _own_name() -> str:
+    """A name that no other poller has: two with the same name would take each other's shards."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -155,7 +161,7 @@ def operator(
 
 @cli.command()
 @click.option("--mapping", required=True, metavar="NAMESPACE/NAME", help="The mapping to work for.")
-@click.option("--identity", default=socket.gethostname, show_default="the host's name", help="This poller's own name.")
+@click.option("--identity", default=_own_name, show_default="host and process", help="This poller's own name.")
 @_metrics_port
 @click.option("--metrics-host", default="0.0.0.0", show_default=True, help="Address that the port is bound to.")  # noqa: S104 - pods are probed from outside
 @_log_format
@@ -214,11 +220,13 @@ def _fail(*sentences: str) -> NoReturn:
 
 
 def _serve(process: Coroutine[None, None, None]) -> None:
-    """Runs a process to its end; what it cannot start without is a sentence."""
+    """Runs a process to its end; what it cannot start without is a sentence and exit status 1."""
     try:
         asyncio.run(process)
     except* HeadraceError as group:
-        _fail(*(str(error) for error in _leaves(group)))
+        for error in _leaves(group):
+            click.echo(str(error), err=True)
+        sys.exit(1)
 
 
 def _leaves(group: BaseExceptionGroup[HeadraceError]) -> Iterator[BaseException]:

@@ -33,22 +33,39 @@ def configure(log_format: str, *, debug: bool = False) -> None:
     level = logging.DEBUG if debug else logging.INFO
     renderer: Any = structlog.processors.JSONRenderer()
     if log_format == "text":
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+        )
     shared: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if log_format == "json":
-        shared.append(structlog.processors.dict_tracebacks)
+        shared.append(_tracebacks_as_values())
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True
+    logging.basicConfig(level=logging.WARNING, handlers=[_standard_library(shared, renderer)], force=True)
+
+
+def _tracebacks_as_values() -> Any:
+    """Without local variables: they may hold credentials, or records."""
+    return structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
+
+def _standard_library(shared: list[Any], renderer: Any) -> logging.Handler:
+    """Lines of the libraries beneath, in the same form."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
     )
+    return handler
 
 
 def observer(mapping: str) -> Observer:

@@ -167,7 +167,9 @@ class Poller:
         failures = 0
         while not ending.is_set():
             holder = Holder(self._settings.identity, uuid.uuid4().hex[:12])
-            store = KubernetesStore(self._cluster, self._ref, holder, start_of(mapping))
+            store = KubernetesStore(
+                self._cluster, self._ref, mapping.spec.event_source_arn or "", holder, start_of(mapping)
+            )
             self._running = _Running(store)
             try:
                 await self._run(mapping, self._running, ending)

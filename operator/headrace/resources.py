@@ -68,6 +68,10 @@ class MappingRef:
         """The name of one of several children of a kind: of a shard, of a poller."""
         return f"{self.child_name}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
 
+    def shard_lease_name(self, source: str, shard_id: str) -> str:
+        """The name of a shard's lease. The source is in it: streams number their shards alike."""
+        return self.child_name_for(f"{source} {shard_id}")
+
     @property
     def selector(self) -> str:
         """The label selector of everything that belongs to it."""

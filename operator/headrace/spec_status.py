@@ -83,6 +83,8 @@ class ShardLeaseSpec(Part):
     """Name of the mapping, in the same namespace."""
     mapping_uid: Text
     """UID of the mapping: a new one of the same name starts anew."""
+    event_source_arn: Text
+    """Stream that the shard belongs to."""
     shard_id: Text
     """Id of the shard."""
     parents: tuple[Text, ...] = ()

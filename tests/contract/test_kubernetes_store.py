@@ -55,10 +55,12 @@ class Bench:
     def __init__(self, api: Cluster, mapping: MappingRef) -> None:
         self.api = Flaky(api)
         self.mapping = mapping
+        self.source = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
         self.now = 1_700_000_000.0
 
     def store(self, incarnation: str = "1", identity: str = "pod-a", start: Start | None = None) -> KubernetesStore:
-        return KubernetesStore(self.api, self.mapping, Holder(identity, incarnation), start, lambda: self.now)
+        holder = Holder(identity, incarnation)
+        return KubernetesStore(self.api, self.mapping, self.source, holder, start, lambda: self.now)
 
     async def loaded(self, incarnation: str = "1", identity: str = "pod-a") -> KubernetesStore:
         store = self.store(incarnation, identity)
@@ -66,7 +68,7 @@ class Bench:
         return store
 
     async def lease(self, shard_id: str = FIRST) -> Body:
-        name = self.mapping.child_name_for(shard_id)
+        name = self.mapping.shard_lease_name(self.source, shard_id)
         body = await self.api.find(SHARD_LEASE, self.mapping.namespace, name)
         assert isinstance(body, dict)
         return body
@@ -126,7 +128,7 @@ async def test_a_checkpoint_never_goes_back_and_is_compared_as_a_number(bench: B
 
 async def test_an_edit_by_others_is_neither_lost_nor_a_lost_lease(bench: Bench) -> None:
     store = await bench.loaded()
-    name = bench.mapping.child_name_for(FIRST)
+    name = bench.mapping.shard_lease_name(bench.source, FIRST)
     await bench.api.merge(SHARD_LEASE, bench.mapping.namespace, name, {"metadata": {"labels": {"team": "x"}}})
     await store.save(FIRST, Checkpoint("5"))
     lease = await bench.lease()
@@ -136,7 +138,7 @@ async def test_an_edit_by_others_is_neither_lost_nor_a_lost_lease(bench: Bench) 
 
 async def test_a_checkpoint_put_forward_by_hand_is_kept(bench: Bench) -> None:
     store = await bench.loaded()
-    name = bench.mapping.child_name_for(FIRST)
+    name = bench.mapping.shard_lease_name(bench.source, FIRST)
     await bench.api.merge(SHARD_LEASE, bench.mapping.namespace, name, {"status": {"sequenceNumber": "100"}})
     await store.save(FIRST, Checkpoint("5"))
     assert (await bench.status())["sequenceNumber"] == "100"
@@ -169,7 +171,7 @@ async def test_a_deleted_lease_is_lost(bench: Bench) -> None:
 async def test_a_lease_whose_label_was_removed_is_found_by_its_name(bench: Bench) -> None:
     store = await bench.loaded()
     await store.save(FIRST, Checkpoint("5"))
-    name = bench.mapping.child_name_for(FIRST)
+    name = bench.mapping.shard_lease_name(bench.source, FIRST)
     await bench.api.merge(SHARD_LEASE, bench.mapping.namespace, name, {"metadata": {"labels": None}})
     assert await bench.store("2").load(SHARDS) == {FIRST: Checkpoint("5")}
     assert (await bench.lease())["metadata"]["labels"] == bench.mapping.labels
@@ -177,7 +179,7 @@ async def test_a_lease_whose_label_was_removed_is_found_by_its_name(bench: Bench
 
 async def test_an_unlabelled_lease_does_not_cost_its_holder_the_shard(bench: Bench) -> None:
     store = await bench.loaded()
-    name = bench.mapping.child_name_for(FIRST)
+    name = bench.mapping.shard_lease_name(bench.source, FIRST)
     await bench.api.merge(SHARD_LEASE, bench.mapping.namespace, name, {"metadata": {"labels": None}})
     await store.load(SHARDS)
     await store.save(FIRST, Checkpoint("5"))
@@ -266,3 +268,13 @@ async def test_many_shards_are_loaded_with_their_checkpoints(bench: Bench) -> No
     await store.load(shards)
     await store.save(shards[-1].shard_id, Checkpoint("5"))
     assert await bench.store("2").load(shards) == {shards[-1].shard_id: Checkpoint("5")}
+
+
+async def test_another_streams_checkpoints_are_not_taken_for_this_ones(bench: Bench) -> None:
+    """Both streams have a shard of the same id; only a server with CEL keeps the source from being changed."""
+    first = await bench.loaded("1")
+    await first.save(FIRST, Checkpoint("7"))
+    bench.source = bench.source.replace("orders", "returns")
+    assert await bench.store("2").load(SHARDS) == {}
+    bench.source = bench.source.replace("returns", "orders")
+    assert await bench.store("3").load(SHARDS) == {FIRST: Checkpoint("7")}

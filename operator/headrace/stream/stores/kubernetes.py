@@ -71,7 +71,8 @@ class _Lease:
 class KubernetesStore:
     """The ShardLeases of one mapping, taken on first sight: a predecessor's next write fails with LeaseLost.
 
-    `start` is where the mapping begins when that follows from the mapping itself, else None.
+    `source` is the stream's ARN: where no rule keeps it from being changed, another stream's checkpoints are not taken
+    for this one's. `start` is where the mapping begins when that follows from the mapping itself, else None.
     """
 
     write_interval = WRITE_INTERVAL
@@ -80,12 +81,14 @@ class KubernetesStore:
         self,
         cluster: Cluster,
         mapping: MappingRef,
+        source: str,
         holder: Holder,
         start: Start | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._cluster = cluster
         self._mapping = mapping
+        self._source = source
         self._holder = holder
         self._start = start
         self._clock = clock
@@ -140,7 +143,7 @@ class KubernetesStore:
             await self._write(shard_id, lambda status: status | {"state": HELD})
 
     async def _create(self, shard: Shard, state: str) -> Body:
-        name = self._mapping.child_name_for(shard.shard_id)
+        name = self._mapping.shard_lease_name(self._source, shard.shard_id)
         body = {
             "apiVersion": SHARD_LEASE.api_version,
             "kind": SHARD_LEASE.kind,
@@ -148,6 +151,7 @@ class KubernetesStore:
             "spec": {
                 "mappingName": self._mapping.name,
                 "mappingUid": self._mapping.uid,
+                "eventSourceArn": self._source,
                 "shardId": shard.shard_id,
                 "parents": list(shard.parents),
             },
@@ -252,7 +256,8 @@ class KubernetesStore:
         return there
 
     def _is_ours(self, body: Body) -> bool:
-        return bool(body["spec"].get("mappingUid") == self._mapping.uid)
+        spec = body["spec"]
+        return (spec.get("mappingUid"), spec.get("eventSourceArn")) == (self._mapping.uid, self._source)
 
     def _ownership(self, state: str) -> Body:
         return {"holder": self._holder.identity, "incarnation": self._holder.incarnation, "state": state}

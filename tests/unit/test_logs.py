@@ -1,0 +1,79 @@
+"""What is written, and what must not be."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from headrace import logs
+from headrace.errors import Reason, SourceError
+from headrace.stream.classify import Succeeded
+from headrace.stream.events import CallEnded, ConditionObserved, ConditionType, Faulted
+from tests.support.records import records
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> object:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:], level = before
+    root.setLevel(level)
+
+
+def fault() -> Exception:
+    secret = "AKIA-very-secret"
+    try:
+        [][len(secret)]
+    except IndexError as error:
+        return error
+    pytest.fail("unreachable")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_traceback_tells_no_local_variables(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(form)
+    logs.observer("shop/orders")(Faulted("the mapping", fault(), 1.0))
+    logging.getLogger("kopf").error("the library too", exc_info=fault())
+    written = capsys.readouterr().err
+    assert written.count("IndexError") >= 2
+    assert "AKIA" not in written
+
+
+def test_with_json_every_line_is_json_the_libraries_too(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json")
+    logs.observer("shop/orders")(Faulted("the mapping", fault(), 1.0))
+    logging.getLogger("kopf").warning("a library says %s", "something")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["level"] for line in lines] == ["error", "warning"]
+    assert lines[1]["event"] == "a library says something"
+
+
+def test_what_can_be_expected_is_a_sentence_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json")
+    logs.observer("shop/orders")(
+        Faulted("checkpoints", SourceError(Reason.UNREACHABLE, "away; it is tried again"), 1.0)
+    )
+    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert line["error"] == "away; it is tried again"
+    assert "exception" not in line
+
+
+def test_a_condition_is_told_when_it_fails_and_once_when_it_holds_again(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json")
+    observe = logs.observer("shop/orders")
+    for holds in (True, True, False, False, True, True):
+        reason = Reason.REACHABLE if holds else Reason.NOT_FOUND
+        observe(ConditionObserved(ConditionType.SOURCE_REACHABLE, holds, reason, ""))
+    told = [json.loads(line)["level"] for line in capsys.readouterr().err.splitlines()]
+    assert told == ["info", "warning", "warning", "info"]
+
+
+def test_an_acknowledged_batch_is_no_news(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json")
+    logs.observer("shop/orders")(CallEnded("shard", records(1), 1, "id", Succeeded(), 0.1))
+    assert capsys.readouterr().err == ""
