@@ -1,6 +1,22 @@
 """`python -m headrace` and the `headrace` command."""
 
-from headrace.cli import main
+from __future__ import annotations
+
+import signal
+import sys
+
+SERVING = frozenset({"run", "poller", "operator"})
+
+
+def main() -> None:
+    """Entry point. A signal that comes while the modules are still being loaded has nothing in flight to wait for."""
+    if SERVING.intersection(sys.argv[1:2]):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sys.exit(0))
+    from headrace.cli import cli  # noqa: PLC0415 - after the signals
+
+    cli()
+
 
 if __name__ == "__main__":
     main()

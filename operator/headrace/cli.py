@@ -259,8 +259,3 @@ def _aws(endpoint_url: str | None) -> AwsSettings:
         if name.startswith(prefix)
     }
     return AwsSettings(services, endpoint_url)
-
-
-def main() -> None:
-    """Entry point."""
-    cli()

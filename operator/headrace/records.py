@@ -73,11 +73,37 @@ class Polled:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """The batch at the head of a lane, and how often its calls have failed in a way that counts."""
+
+    first: str
+    last: str
+    count: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneProgress:
+    """How far one of `factor` lanes is beyond the shard's watermark: decided through a record, begun with a batch.
+
+    `open` says that what its keys have behind that is still its own, though the factor has changed since.
+    """
+
+    factor: int
+    index: int
+    decided: str | None = None
+    head: Head | None = None
+    open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """How far a shard is decided: every record up to `sequence_number` was acknowledged or handed over (contract B.8).
 
-    `finished` says that the shard has ended and its last record is decided, so that its children may start.
+    `lanes` tells of those that are further, or whose head has failed before. `finished` says that the shard has ended
+    and its last record is decided, so that its children may start.
     """
 
     sequence_number: str | None = None
     finished: bool = False
+    lanes: tuple[LaneProgress, ...] = ()

@@ -91,6 +91,34 @@ class ShardLeaseSpec(Part):
     """Ids of the shards it was split or merged from; they are finished first."""
 
 
+class LaneHead(Part):
+    """The batch at the head of a lane."""
+
+    first: Text
+    """Sequence number of its first record."""
+    last: Text
+    """Sequence number of its last record."""
+    count: Count
+    """Records in it."""
+    attempts: Count
+    """Failed calls with exactly this batch."""
+
+
+class LaneStatus(Part):
+    """How far one lane is beyond the checkpoint."""
+
+    factor: Annotated[int, Field(ge=1, le=10)]
+    """Lanes there were when it began."""
+    index: Annotated[int, Field(ge=0, le=9)]
+    """Which of them."""
+    sequence_number: Text | None = None
+    """Every record of this lane up to this one is decided."""
+    open: bool = False
+    """What its keys have behind that is still its own, though the factor has changed."""
+    head: LaneHead | None = None
+    """Batch that has failed before."""
+
+
 class ShardLeaseStatus(Part):
     """Who holds the shard, and how far it is decided."""
 
@@ -100,6 +128,8 @@ class ShardLeaseStatus(Part):
     """Life of that poller."""
     sequence_number: Text | None = None
     """Checkpoint: every record up to this one is decided."""
+    lanes: tuple[LaneStatus, ...] = ()
+    """Lanes that are further than the checkpoint, or whose batch has failed before."""
     finished: bool = False
     """The shard has ended and its last record is decided."""
     state: ShardState | None = None

@@ -36,11 +36,6 @@ _GAPS = (
     _Gap("scalingConfig", lambda spec: spec.scaling_config is not None, _NONE),
     _Gap("provisionedPollerConfig", lambda spec: spec.provisioned_poller_config is not None, _NONE),
     _Gap(
-        "parallelizationFactor",
-        lambda spec: spec.parallelization_factor > 1,
-        "only 1 is served in this version",
-    ),
-    _Gap(
         "destinationConfig.onFailure.destination",
         lambda spec: (
             spec.on_failure is not None and _service_of(spec.on_failure.destination) not in SERVED_DESTINATIONS

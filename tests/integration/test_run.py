@@ -346,3 +346,14 @@ async def test_a_batch_that_waits_is_left_for_the_next_start(
         assert await running.stop(getattr(signal, with_signal)) == 0
         assert time.monotonic() - began < 3
     assert running.summary["invoked"] == running.summary["failedInvoke"] == len(function.calls)
+
+
+@pytest.mark.parametrize("pause", [0.1, 0.3, 0.6, 0.9])
+async def test_a_stop_while_it_starts_is_a_clean_end_too(
+    ministack: str, kinesis: Any, function: RecordingFunction, tmp_path: Path, pause: float
+) -> None:
+    stream = await make_stream(kinesis)
+    async with run(write(tmp_path, mapping(stream.arn, function.url)), ministack) as running:
+        await asyncio.sleep(pause)
+        assert await running.stop() == 0
+    assert not any("Traceback" in line for line in running.lines)

@@ -381,7 +381,6 @@ def test_other_sources_are_not_served_yet(source: str) -> None:
     ("properties", "path"),
     [
         ({"filterCriteria": filters('{"data":{"a":[1]}}')}, "filterCriteria"),
-        ({"parallelizationFactor": 2}, "parallelizationFactor"),
         ({"tumblingWindowInSeconds": 1}, "tumblingWindowInSeconds"),
         ({"destinationConfig": on_failure("arn:aws:s3:::failed")}, "destinationConfig.onFailure.destination"),
         (

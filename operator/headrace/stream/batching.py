@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headrace.records import Batch, Record
+    from headrace.records import Batch, Head, Record
 
 EVENT_LIMIT = 6 * 1024 * 1024
 """The largest event a function is sent, in bytes (contract B.2)."""
@@ -50,6 +50,7 @@ class Buffer:
         self._records: deque[Record] = deque()
         self._bytes = 0
         self._window_start = now
+        self._resumed: Head | None = None
         self.ended = False
 
     def __len__(self) -> int:
@@ -78,13 +79,17 @@ class Buffer:
         """Says that nothing more will be added: what is held may leave at once."""
         self.ended = True
 
+    def resume(self, head: Head) -> None:
+        """The next batch is to be this one again, as it was before a stop."""
+        self._resumed = head
+
     def restart_window(self, now: float) -> None:
         """The next window starts when the previous invocation completes (contract B.2)."""
         self._window_start = now
 
     def due(self) -> float | None:
         """When the records held become a batch if nothing more is added; None while nothing is held."""
-        if not self._records:
+        if not self._records or self._awaits_resumed():
             return None
         due = self._window_start + self._limits.window
         if self._limits.maximum_age is not None:
@@ -96,13 +101,33 @@ class Buffer:
         due = self.due()
         if due is None:
             return ()
+        if again := self._resume():
+            return self._leave(again)
         count = self._fitting()
         full = count == self._limits.size or count < len(self._records)
         if not (full or self.ended or now >= due):
             return ()
+        return self._leave(count)
+
+    def _leave(self, count: int) -> Batch:
         batch = tuple(self._records.popleft() for _ in range(count))
         self._bytes -= sum(len(record.event) for record in batch)
         return batch
+
+    def _awaits_resumed(self) -> bool:
+        """Whether the rest of the resumed batch has still to be read."""
+        return self._resumed is not None and len(self._records) < self._resumed.count and not self.ended
+
+    def _resume(self) -> int:
+        """How many records the resumed batch has, 0 when there is none, or it cannot be had again as it was."""
+        head, self._resumed = self._resumed, None
+        if head is None or len(self._records) < head.count:
+            return 0
+        same = (self._records[0].sequence_number, self._records[head.count - 1].sequence_number) == (
+            head.first,
+            head.last,
+        )
+        return head.count if same else 0
 
     def _fitting(self) -> int:
         """How many records the next batch may hold; a record too large for any event makes a batch of its own."""

@@ -39,8 +39,8 @@ class CheckpointWriter:
         self._observer = observer
         self._pause = pause
         self._stop = stop
-        self._written = checkpoint
         self._newest = checkpoint
+        self._version = self._written = 0
         self._writing = asyncio.Lock()
         self._changed = asyncio.Event()
 
@@ -51,16 +51,18 @@ class CheckpointWriter:
 
     async def advance(self, checkpoint: Checkpoint, *, at_once: bool = False) -> None:
         """Takes a newer checkpoint; returns after it is stored where the store is quick or `at_once` asks for it."""
-        self._newest = checkpoint
+        if checkpoint != self._newest:
+            self._newest = checkpoint
+            self._version += 1
         if at_once or self._store.write_interval <= 0:
             await self.flush()
         else:
             self._changed.set()
 
     async def flush(self) -> None:
-        """Stores the newest checkpoint, trying until the store takes it or the stop is asked for; raises LeaseLost."""
-        failures = 0
-        while self._newest != self._written:
+        """Stores the checkpoint of now or a newer one; tries until the store took it, or to the stop; LeaseLost."""
+        failures, wanted = 0, self._version
+        while self._written < wanted:
             try:
                 await self._write()
             except StoreError as error:
@@ -83,7 +85,7 @@ class CheckpointWriter:
         """The last write before a stop, within bounds; what cannot be written is repeated after the next start."""
         try:
             async with asyncio.timeout(STOP_PATIENCE):
-                while self._newest != self._written:
+                while self._written < self._version:
                     await self.flush()
                     await asyncio.sleep(0.2)
         except (TimeoutError, LeaseLost) as error:
@@ -91,8 +93,8 @@ class CheckpointWriter:
 
     async def _write(self) -> None:
         async with self._writing:
-            newest = self._newest
-            if newest != self._written:
+            newest, version = self._newest, self._version
+            if self._written < version:
                 await self._store.save(self._shard_id, newest)
-                self._written = newest
+                self._written = version
                 self._observer(Checkpointed(self._shard_id, newest.sequence_number))

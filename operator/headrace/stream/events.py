@@ -85,6 +85,7 @@ class CallStarted:
     attempt: int
     request_id: str
     age: float
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class CallEnded:
     outcome: Outcome
     seconds: float
     sent: bool = True
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class Waiting:
     batch: Batch
     seconds: float
     attempts: int
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ class DiscardDelivered:
     shard_id: str
     discard: Discard
     request_id: str
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,7 @@ class DeliveryFailed:
     discard: Discard
     reason: Reason
     message: str
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,7 @@ class RecordsDropped:
     shard_id: str
     discard: Discard
     delivery_failed: bool
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True)

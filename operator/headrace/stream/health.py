@@ -56,7 +56,11 @@ class _ShardView:
     oldest: float | None = None
     at_tip: bool = False
     behind: float = 0.0
-    setbacks: int = 0
+    setbacks: dict[int, int] = field(default_factory=dict)
+    """Pauses in a row, by lane."""
+
+    def set_back(self, lane: int) -> None:
+        self.setbacks[lane] = self.setbacks.get(lane, 0) + 1
 
 
 @dataclass(slots=True)
@@ -93,9 +97,9 @@ class Health:
                 view = self._view(shard_id)
                 view.oldest, view.at_tip = oldest, at_tip
             case Waiting(shard_id):
-                self._view(shard_id).setbacks += 1
+                self._view(shard_id).set_back(event.lane)
             case DiscardDelivered(shard_id):
-                self._view(shard_id).setbacks = 0
+                self._view(shard_id).setbacks.pop(event.lane, None)
                 self._observe(
                     _condition(ConditionType.DESTINATION_REACHABLE, Reason.REACHABLE, "took a failure record")
                 )
@@ -122,7 +126,7 @@ class Health:
                 self.last_processing_result = CALL_FAILED
             case _:
                 self.last_processing_result = OK
-                self._view(event.shard_id).setbacks = 0
+                self._view(event.shard_id).setbacks.pop(event.lane, None)
         if event.sent:
             self._observe(_condition(reachable, Reason.REACHABLE, "the function answers"))
 
@@ -170,7 +174,9 @@ class Health:
             last_processing_result=self.last_processing_result,
             iterator_age_seconds=max(ages) if ages else None,
             shards_total=self._listed.total if self._listed else None,
-            shards_blocked=sum(view.setbacks >= BLOCKED_AFTER for view in self._shards.values()),
+            shards_blocked=sum(
+                max(view.setbacks.values(), default=0) >= BLOCKED_AFTER for view in self._shards.values()
+            ),
         )
 
 

@@ -1,7 +1,6 @@
-"""Reading and handling one shard: the shell of the data plane. It has no rule in it, it does what the rules say.
+"""Reading one shard and keeping its lanes at work: the shell of the data plane. It has no rule in it.
 
-One record's way: a source's reader → `batching.Buffer` → `retry.decide` says Invoke → a function → `classify` →
-`retry.step` → `checkpoints`, or `report` → a destination → `retry.step` → `checkpoints`.
+One record's way: a source's reader → `lanes.Lanes` → a lane's `batching.Buffer` → `delivering.py` → `checkpoints.py`.
 """
 
 from __future__ import annotations
@@ -9,39 +8,21 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-import uuid
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from headrace.errors import DestinationError, Reason, SourceError
-from headrace.records import Checkpoint
+from headrace.errors import Reason, SourceError
 from headrace.stream import retry
-from headrace.stream.batching import Buffer, encode
-from headrace.stream.classify import Refused, classify
-from headrace.stream.events import (
-    CallEnded,
-    CallStarted,
-    ConditionObserved,
-    ConditionType,
-    DeliveryFailed,
-    DiscardDelivered,
-    Observer,
-    Pending,
-    RecordsDropped,
-    RecordsPolled,
-    Waiting,
-)
-from headrace.stream.functions import Call
-from headrace.stream.report import failure_record
+from headrace.stream.delivering import BatchDelivery, Step
+from headrace.stream.events import ConditionObserved, ConditionType, Observer, Pending, RecordsPolled
+from headrace.stream.lanes import Lane, Lanes
 from headrace.stream.waiting import first
 
 if TYPE_CHECKING:
     from headrace.records import Batch
     from headrace.stream.checkpoints import CheckpointWriter
-    from headrace.stream.classify import Outcome
     from headrace.stream.destinations import Destination
     from headrace.stream.functions import Function
-    from headrace.stream.retry import Discard, State
     from headrace.stream.settings import Delivery
     from headrace.stream.sources import ShardReader
 
@@ -49,10 +30,15 @@ POLL_INTERVAL = 1.0
 """Seconds from one read to the next at the tip (contract B.1)."""
 SOURCE_BACKOFF = 10.0
 """Longest pause in seconds after a read that failed."""
-BUFFERED_BATCHES = 2
-"""Reading pauses while so many batches lie ready, ..."""
-BUFFERED_BYTES = 16 * 1024 * 1024
-"""... or so many bytes."""
+
+
+@dataclass(slots=True, eq=False)
+class _LaneAtWork:
+    """A lane, the batch it works on, and what wakes it."""
+
+    lane: Lane
+    head: Batch = ()
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class ShardPoller:
@@ -70,34 +56,37 @@ class ShardPoller:
         stop: asyncio.Event,
     ) -> None:
         self._shard_id = shard_id
-        self._delivery = replace(delivery, origin=replace(delivery.origin, shard_id=shard_id))
+        delivery = replace(delivery, origin=replace(delivery.origin, shard_id=shard_id))
+        self._deliver = BatchDelivery(shard_id, delivery, function, destination, observer, stop)
         self._reader = reader
-        self._function = function
-        self._destination = destination
         self._checkpoints = checkpoints
         self._observer = observer
         self._stop = stop
-        self._buffer = Buffer(delivery.limits, time.time())
-        self._changed = asyncio.Event()
+        self._lanes = Lanes(delivery.factor, delivery.limits, checkpoints.newest, time.time())
+        self._at_work = [_LaneAtWork(lane) for lane in self._lanes.all]
         self._room = asyncio.Event()
         self._room.set()
         self._at_tip = False
-        self._head: Batch = ()
 
     async def run(self) -> bool:
         """True when the shard is finished, False when it was left at a stop; raises LeaseLost."""
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self._read()), tasks.create_task(self._checkpoints.run())]
-            finished = await self._handle()
+            await self._work()
             for task in background:
                 task.cancel()
-        if finished:
-            await self._checkpoints.advance(replace(self._checkpoints.newest, finished=True), at_once=True)
-        else:
-            await self._checkpoints.close()
-        return finished
+        if self._lanes.finished:
+            await self._checkpoints.advance(replace(self._lanes.checkpoint(), finished=True), at_once=True)
+            return True
+        await self._checkpoints.close()
+        return False
 
-    # ---- source → buffer
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as lanes:
+            for each in self._at_work:
+                lanes.create_task(self._work_lane(each))
+
+    # ---- source → lanes
 
     async def _read(self) -> None:
         failures = 0
@@ -115,10 +104,10 @@ class ShardPoller:
             failures = 0
             self._source_reachable(None)
             self._observer(RecordsPolled(self._shard_id, len(polled.records), polled.behind))
-            self._buffer.add(polled.records, time.time())
+            self._lanes.add(((record, True) for record in polled.records), time.time())
             if polled.ended:
-                self._buffer.end()
-            self._buffer_changed()
+                self._lanes.end(time.time())
+            self._lanes_changed()
             self._tell_pending(at_tip=not polled.records and not polled.behind)
             if polled.ended:
                 return
@@ -132,121 +121,57 @@ class ShardPoller:
         else:
             self._observer(ConditionObserved(kind, error.reason is Reason.THROTTLED, error.reason, error.message))
 
-    def _buffer_changed(self) -> None:
-        full = len(self._buffer) >= BUFFERED_BATCHES * self._delivery.limits.size
-        if full or self._buffer.record_bytes >= BUFFERED_BYTES:
-            self._room.clear()
-        else:
+    def _lanes_changed(self) -> None:
+        """Wakes the lanes, and the reader when there is room again."""
+        if self._lanes.has_room:
             self._room.set()
-        self._changed.set()
+        else:
+            self._room.clear()
+        for each in self._at_work:
+            each.changed.set()
 
     def _tell_pending(self, *, at_tip: bool | None = None) -> None:
         self._at_tip = self._at_tip if at_tip is None else at_tip
-        oldest = self._head[0].arrival if self._head else self._buffer.oldest
-        self._observer(Pending(self._shard_id, oldest, self._at_tip))
+        arrivals = [each.head[0].arrival for each in self._at_work if each.head]
+        if self._lanes.oldest is not None:
+            arrivals.append(self._lanes.oldest)
+        self._observer(Pending(self._shard_id, min(arrivals, default=None), self._at_tip))
 
-    # ---- buffer → batches, one after the other
+    # ---- a lane's buffer → its batches, one after the other
 
-    async def _handle(self) -> bool:
-        """Until the shard has ended (True) or the stop is asked for (False)."""
+    async def _work_lane(self, each: _LaneAtWork) -> None:
+        """Until the shard has ended or the stop is asked for."""
+        buffer = each.lane.buffer
         while not self._stop.is_set():
-            batch = self._buffer.take(time.time())
-            if batch:
-                self._head = batch
-                self._buffer_changed()
-                self._tell_pending()
-                await self._settle(batch)
-                self._head = ()
-                self._buffer.restart_window(time.time())
-                self._tell_pending()
-            elif self._buffer.ended:
-                return True
-            else:
-                await self._more()
-        return False
-
-    async def _more(self) -> None:
-        """Waits until the buffer has changed or its window has run out, or the stop is asked for."""
-        due = self._buffer.due()
-        self._changed.clear()
-        await first(None if due is None else due - time.time(), self._stop, self._changed)
-
-    # ---- one batch, until all of it is decided or the stop finds it waiting
-
-    async def _settle(self, batch: Batch) -> None:
-        state = retry.start(batch)
-        policy = self._delivery.policy
-        while True:
-            before = state.decided
-            state, action = retry.decide(state, time.time(), policy)
-            if isinstance(action, retry.Done) or self._stop.is_set():
+            each.changed.clear()
+            each.head = buffer.take(time.time())
+            if each.head:
+                self._lanes_changed()
+                await self._settle(each)
+                buffer.restart_window(time.time())
+            elif buffer.ended:
                 return
-            if isinstance(action, retry.Wait):
-                await first(action.until - time.time(), self._stop)
-                continue
-            event = await self._do(action)
-            state = retry.step(state, event, time.time(), policy, random.random())  # noqa: S311 - jitter
-            self._head = state.head
+            else:
+                due = buffer.due()
+                await first(None if due is None else due - time.time(), self._stop, each.changed)
+
+    async def _settle(self, each: _LaneAtWork) -> None:
+        """One batch: every step of it is noted with the lanes, and stored."""
+
+        async def note(step: Step) -> None:
+            if step.decided is not None:
+                self._lanes.decide(each.lane, step.decided)
+            self._lanes.begin(each.lane, step.head, stuck=step.stuck)
+            self._lanes.release(time.time())
+            each.head = step.pending
+            self._lanes_changed()
             self._tell_pending()
-            self._tell_wait(state)
-            if state.decided is not None and state.decided != before:
-                discarded = not isinstance(event, retry.Called)
-                await self._checkpoints.advance(Checkpoint(state.decided), at_once=discarded)
+            await self._checkpoints.advance(self._lanes.checkpoint(), at_once=step.binding)
 
-    async def _do(self, action: retry.Invoke | retry.Publish | retry.Drop) -> retry.Event:
-        match action:
-            case retry.Invoke(batch, attempt):
-                return retry.Called(await self._invoke(batch, attempt))
-            case retry.Publish(discard):
-                return await self._publish(discard)
-            case retry.Drop(discard):
-                self._observer(RecordsDropped(self._shard_id, discard, self._destination is not None))
-                return retry.Dropped()
-
-    async def _invoke(self, batch: Batch, attempt: int) -> Outcome:
-        event = encode(batch)
-        request_id = self._request_id(batch)
-        began = time.monotonic()
-        if len(event) > self._delivery.limits.event_limit:
-            refused = Refused()
-            self._observer(CallEnded(self._shard_id, batch, attempt, request_id, refused, 0.0, sent=False))
-            return refused
-        age = time.time() - batch[-1].arrival
-        self._observer(CallStarted(self._shard_id, batch, attempt, request_id, age))
-        answer = await self._function.invoke(Call(event, request_id, attempt, self._shard_id))
-        outcome = classify(
-            answer,
-            [record.sequence_number for record in batch],
-            lambda_protocol=self._delivery.lambda_protocol,
-            report_failures=self._delivery.report_failures,
-        )
-        took = time.monotonic() - began
-        self._observer(CallEnded(self._shard_id, batch, attempt, request_id, outcome, took))
-        return outcome
-
-    async def _publish(self, discard: Discard) -> retry.Published | retry.NotPublished:
-        if self._destination is None:
-            return retry.NotPublished()
-        request_id = self._request_id(discard.called)
-        document = failure_record(self._delivery.origin, discard, request_id)
-        try:
-            await self._destination.publish(document)
-        except DestinationError as error:
-            self._observer(DeliveryFailed(self._shard_id, discard, error.reason, error.message))
-            return retry.NotPublished()
-        self._observer(DiscardDelivered(self._shard_id, discard, request_id))
-        return retry.Published()
-
-    def _tell_wait(self, state: State) -> None:
-        seconds = state.not_before - time.time()
-        if seconds > 0:
-            self._observer(Waiting(self._shard_id, state.head, seconds, state.attempts))
-
-    def _request_id(self, batch: Batch) -> str:
-        """The same for identical batches, also after a restart; another one for every other batch (contract B.4)."""
-        first, last = batch[0].sequence_number, batch[-1].sequence_number
-        name = f"{self._shard_id}:{first}:{last}:{len(batch)}"
-        return str(uuid.uuid5(uuid.UUID(self._delivery.mapping_uid), name))
+        self._tell_pending()
+        await self._deliver.settle(each.head, each.lane.index, each.lane.attempts_on(each.head), note)
+        each.head = ()
+        self._tell_pending()
 
 
 def backoff(failures: int, maximum: float) -> float:

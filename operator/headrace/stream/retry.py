@@ -146,9 +146,12 @@ class Dropped:
 Event = Called | Published | NotPublished | Dropped
 
 
-def start(batch: Batch) -> State:
-    """A fresh batch with a fresh budget."""
-    return State(head=batch)
+def start(batch: Batch, attempts: int = 0, maximum_retries: int | None = None) -> State:
+    """A batch with a fresh budget, or, after a restart, with what was spent on exactly this one before.
+
+    One that was given up but not handed over yet is called once more: its last answer was not kept.
+    """
+    return State(head=batch, attempts=attempts if maximum_retries is None else min(attempts, maximum_retries))
 
 
 def decide(state: State, now: float, policy: RetryPolicy) -> tuple[State, Action]:

@@ -27,6 +27,8 @@ class Delivery:
     mapping_uid: str
     lambda_protocol: bool
     report_failures: bool
+    factor: int = 1
+    """Lanes a shard has: `parallelizationFactor`."""
 
 
 def delivery_of(mapping: EventSourceMapping) -> Delivery:
@@ -43,6 +45,7 @@ def delivery_of(mapping: EventSourceMapping) -> Delivery:
         mapping_uid=mapping.resolved_uid,
         lambda_protocol=spec.function.protocol == "lambda",
         report_failures="ReportBatchItemFailures" in spec.function_response_types,
+        factor=spec.parallelization_factor,
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.records import Checkpoint
 from headrace.stream.progress import HELD
+from headrace.stream.stores.encoding import decode_lanes, encode_lanes
 
 if TYPE_CHECKING:
     from headrace.stream.progress import ShardFacts
@@ -19,7 +20,8 @@ _LONGEST_ERROR = 1024
 def checkpoint_of(lease: Body) -> Checkpoint:
     """The checkpoint a ShardLease holds."""
     status = status_of(lease)
-    return Checkpoint(status.get("sequenceNumber"), bool(status.get("finished", False)))
+    lanes = decode_lanes(status.get("lanes") or ())
+    return Checkpoint(status.get("sequenceNumber"), bool(status.get("finished", False)), lanes)
 
 
 def status_of(lease: Body) -> Body:
@@ -49,6 +51,9 @@ def advanced(status: Body, checkpoint: Checkpoint) -> Body:
     stored, new = status.get("sequenceNumber"), checkpoint.sequence_number
     if new is not None and (stored is None or _number(new) > _number(stored)):
         status = status | {"sequenceNumber": new}
+    status = {key: value for key, value in status.items() if key != "lanes"}
+    if checkpoint.lanes:
+        status |= {"lanes": encode_lanes(checkpoint.lanes)}
     if checkpoint.finished or status.get("finished"):
         return without_age(status) | {"finished": True, "state": FINISHED}
     return status | {"finished": False} | ({"state": HELD} if status.get("state") in {WAITING, AVAILABLE} else {})

@@ -11,8 +11,11 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+import orjson
+
 from headrace.errors import Reason, StoreError
 from headrace.records import Checkpoint, Shard, Start
+from headrace.stream.stores.encoding import decode_lanes, encode_lanes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +28,8 @@ CREATE TABLE IF NOT EXISTS start (
     mapping TEXT PRIMARY KEY, timestamp REAL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checkpoint (
-    mapping TEXT, shard_id TEXT, sequence_number TEXT, finished INTEGER NOT NULL, PRIMARY KEY (mapping, shard_id)
+    mapping TEXT, shard_id TEXT, sequence_number TEXT, finished INTEGER NOT NULL, lanes TEXT NOT NULL,
+    PRIMARY KEY (mapping, shard_id)
 ) WITHOUT ROWID;
 """
 
@@ -96,17 +100,20 @@ class SqliteStore:
 
     async def load(self, _shards: Sequence[Shard]) -> Mapping[str, Checkpoint]:
         """Every row of the mapping; no row is made before there is something to say."""
-        query = "SELECT shard_id, sequence_number, finished FROM checkpoint WHERE mapping = ?"
+        query = "SELECT shard_id, sequence_number, finished, lanes FROM checkpoint WHERE mapping = ?"
         rows = await self._file.run(lambda: self._file.execute(query, self._identity))
         return {
-            str(shard_id): Checkpoint(None if number is None else str(number), bool(finished))
-            for shard_id, number, finished in rows
+            str(shard_id): Checkpoint(
+                None if number is None else str(number), bool(finished), decode_lanes(orjson.loads(str(lanes)))
+            )
+            for shard_id, number, finished, lanes in rows
         }
 
     async def save(self, shard_id: str, checkpoint: Checkpoint) -> None:
         """Replaces the shard's row."""
-        replace = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?)"
-        row = (self._identity, shard_id, checkpoint.sequence_number, int(checkpoint.finished))
+        replace = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?)"
+        lanes = orjson.dumps(encode_lanes(checkpoint.lanes)).decode()
+        row = (self._identity, shard_id, checkpoint.sequence_number, int(checkpoint.finished), lanes)
         await self._file.run(lambda: self._file.execute(replace, *row))
 
     async def aclose(self) -> None:

@@ -1,0 +1,154 @@
+"""One lane's batches, one after the other, each until all of it is decided. A shell without a rule of its own.
+
+Before this: `lanes.py` and `batching.py`. It goes round between `retry.decide` and `retry.step`: calls the function,
+has the answer classified, hands over failure records. After this: `checkpoints.py`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headrace.errors import DestinationError
+from headrace.records import Head
+from headrace.stream import retry
+from headrace.stream.batching import encode
+from headrace.stream.classify import Refused, classify
+from headrace.stream.events import (
+    CallEnded,
+    CallStarted,
+    DeliveryFailed,
+    DiscardDelivered,
+    Observer,
+    RecordsDropped,
+    Waiting,
+)
+from headrace.stream.functions import Call
+from headrace.stream.report import failure_record
+from headrace.stream.waiting import first
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from headrace.records import Batch
+    from headrace.stream.classify import Outcome
+    from headrace.stream.destinations import Destination
+    from headrace.stream.functions import Function
+    from headrace.stream.retry import Discard, State
+    from headrace.stream.settings import Delivery
+
+Note = Callable[["Step"], Awaitable[None]]
+STUCK_AFTER = 3
+"""Pauses in a row after which a lane counts as stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step of a batch came to: `decided` up to a record, or None; the head as it is to be kept over a restart.
+
+    `binding` says that it is to be stored before the lane goes on.
+    """
+
+    decided: str | None
+    head: Head | None
+    pending: Batch
+    stuck: bool
+    binding: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDelivery:
+    """Delivers the batches of one shard's lanes, as many at a time as there are lanes."""
+
+    shard_id: str
+    delivery: Delivery
+    function: Function
+    destination: Destination | None
+    observer: Observer
+    stop: asyncio.Event
+
+    async def settle(self, batch: Batch, lane: int, attempts: int, note: Note) -> None:
+        """Works on a batch until it is decided, or the stop finds it waiting; every step is noted before the next."""
+        state = retry.start(batch, attempts, self.delivery.policy.maximum_retries)
+        policy = self.delivery.policy
+        while not self.stop.is_set():
+            before = state
+            state, action = retry.decide(state, time.time(), policy)
+            if isinstance(action, retry.Done):
+                return
+            if isinstance(action, retry.Wait):
+                await first(action.until - time.time(), self.stop)
+                continue
+            event = await self._do(action, lane)
+            state = retry.step(state, event, time.time(), policy, random.random())  # noqa: S311 - jitter
+            self._tell_wait(state, lane)
+            await note(_step(before, state, event))
+
+    async def _do(self, action: retry.Invoke | retry.Publish | retry.Drop, lane: int) -> retry.Event:
+        match action:
+            case retry.Invoke(batch, attempt):
+                return retry.Called(await self._invoke(batch, attempt, lane))
+            case retry.Publish(discard):
+                return await self._publish(discard, lane)
+            case retry.Drop(discard):
+                self.observer(RecordsDropped(self.shard_id, discard, self.destination is not None, lane))
+                return retry.Dropped()
+
+    async def _invoke(self, batch: Batch, attempt: int, lane: int) -> Outcome:
+        event = encode(batch)
+        request_id = self._request_id(batch)
+        began = time.monotonic()
+        if len(event) > self.delivery.limits.event_limit:
+            refused = Refused()
+            self.observer(CallEnded(self.shard_id, batch, attempt, request_id, refused, 0.0, False, lane))
+            return refused
+        age = time.time() - batch[-1].arrival
+        self.observer(CallStarted(self.shard_id, batch, attempt, request_id, age, lane))
+        answer = await self.function.invoke(Call(event, request_id, attempt, self.shard_id))
+        outcome = classify(
+            answer,
+            [record.sequence_number for record in batch],
+            lambda_protocol=self.delivery.lambda_protocol,
+            report_failures=self.delivery.report_failures,
+        )
+        took = time.monotonic() - began
+        self.observer(CallEnded(self.shard_id, batch, attempt, request_id, outcome, took, lane=lane))
+        return outcome
+
+    async def _publish(self, discard: Discard, lane: int) -> retry.Published | retry.NotPublished:
+        if self.destination is None:
+            return retry.NotPublished()
+        request_id = self._request_id(discard.called)
+        document = failure_record(self.delivery.origin, discard, request_id)
+        try:
+            await self.destination.publish(document)
+        except DestinationError as error:
+            self.observer(DeliveryFailed(self.shard_id, discard, error.reason, error.message, lane))
+            return retry.NotPublished()
+        self.observer(DiscardDelivered(self.shard_id, discard, request_id, lane))
+        return retry.Published()
+
+    def _tell_wait(self, state: State, lane: int) -> None:
+        seconds = state.not_before - time.time()
+        if seconds > 0:
+            self.observer(Waiting(self.shard_id, state.head, seconds, state.attempts, lane))
+
+    def _request_id(self, batch: Batch) -> str:
+        """The same for identical batches, also after a restart; another one for every other batch (contract B.4)."""
+        first_number, last_number = batch[0].sequence_number, batch[-1].sequence_number
+        name = f"{self.shard_id}:{first_number}:{last_number}:{len(batch)}"
+        return str(uuid.uuid5(uuid.UUID(self.delivery.mapping_uid), name))
+
+
+def _step(before: State, state: State, event: retry.Event) -> Step:
+    head = state.head
+    begun = (
+        Head(head[0].sequence_number, head[-1].sequence_number, len(head), state.attempts) if state.attempts else None
+    )
+    decided = state.decided if state.decided != before.decided else None
+    discarded = decided is not None and not isinstance(event, retry.Called)
+    return Step(decided, begun, head, state.setbacks >= STUCK_AFTER, discarded)

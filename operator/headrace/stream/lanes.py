@@ -1,0 +1,266 @@
+"""The lanes of a shard and what they have decided together (contract B.3, B.8; design, "Leases and checkpoints"). Pure.
+
+A record's lane follows from its key, so order per key is order within a lane. Lanes go on independently; the checkpoint
+is the watermark below which all of them are done, plus how far each got above it.
+
+When `parallelizationFactor` has changed, the records that the old lanes had begun with stay theirs: nothing is admitted
+before these lanes have drained, except past one that is stuck; its keys follow it until it drains, the others move on.
+
+Before this: a source's reader. After this: `poller.py`, a task for each lane.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from headrace.records import Checkpoint, LaneProgress
+from headrace.stream.batching import BatchLimits, Buffer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from headrace.records import Batch, Head, Record
+
+BUFFERED_BATCHES = 2
+"""Reading pauses while a lane holds so many batches, ..."""
+BUFFERED_BYTES = 16 * 1024 * 1024
+"""... or all of them together so many bytes."""
+
+
+def lane_of(key: str, factor: int) -> int:
+    """The lane of a key: CRC-32 of its UTF-8 bytes, modulo the factor. Stable over versions and machines."""
+    return zlib.crc32(key.encode()) % factor if factor > 1 else 0
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """A record that was read and is not below the watermark yet."""
+
+    sequence_number: str
+    done: bool
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One lane: what is buffered for it, what it has begun, how far it is."""
+
+    factor: int
+    index: int
+    buffer: Buffer
+    decided: str | None = None
+    head: Head | None = None
+    stuck: bool = False
+    skip_through: int | None = None
+    """The last record decided before the last stop; None once reading is past it."""
+    open: bool = False
+    """For a lane of a former factor: whether its keys are still its own."""
+    undecided: deque[_Entry] = field(default_factory=deque)
+
+    @property
+    def drained(self) -> bool:
+        """Nothing is left to do, as far as was read."""
+        return not self.undecided
+
+    def has(self, key: str) -> bool:
+        """Whether a key belongs here."""
+        return lane_of(key, self.factor) == self.index
+
+    def attempts_on(self, batch: Batch) -> int:
+        """How often exactly this batch has failed before the last stop."""
+        first, last = batch[0].sequence_number, batch[-1].sequence_number
+        head = self.head
+        return (
+            head.attempts
+            if head is not None and (head.first, head.last, head.count) == (first, last, len(batch))
+            else 0
+        )
+
+    def had_decided(self, sequence_number: str) -> bool:
+        """Whether a record of this lane was decided before the last stop."""
+        if self.skip_through is None:
+            return False
+        if int(sequence_number) <= self.skip_through:
+            return True
+        self.skip_through = None
+        return False
+
+
+class Lanes:
+    """All lanes of one shard."""
+
+    def __init__(self, factor: int, limits: BatchLimits, checkpoint: Checkpoint, now: float) -> None:
+        self._limits = limits
+        self._factor = factor
+        self._watermark = checkpoint.sequence_number
+        self._entries: deque[_Entry] = deque()
+        self._held: deque[tuple[Record, bool]] = deque()
+        former, current = _split_by_age(checkpoint.lanes, factor)
+        self._old = [self._restored(progress, now) for progress in former]
+        self._new = [Lane(factor, index, Buffer(limits, now)) for index in range(factor)]
+        for progress in current:
+            self._new[progress.index] = self._restored(progress, now)
+        for lane in self._old:
+            lane.open = lane.open or lane.head is not None
+        self._boundary = max((_last(progress) for progress in checkpoint.lanes), default=0)
+        self._draining = any(lane.open for lane in self._old)
+        self._ended = False
+
+    def _restored(self, progress: LaneProgress, now: float) -> Lane:
+        buffer = Buffer(self._limits, now)
+        if progress.head is not None:
+            buffer.resume(progress.head)
+        skip = int(progress.decided) if progress.decided is not None else None
+        return Lane(
+            progress.factor,
+            progress.index,
+            buffer,
+            progress.decided,
+            progress.head,
+            skip_through=skip,
+            open=progress.open,
+        )
+
+    @property
+    def all(self) -> Sequence[Lane]:
+        """Every lane, old ones first."""
+        return (*self._old, *self._new)
+
+    @property
+    def watermark(self) -> str | None:
+        """The sequence number up to which every record is decided."""
+        return self._watermark
+
+    @property
+    def has_room(self) -> bool:
+        """Whether reading may go on: no lane is full, and nothing waits for old lanes to drain."""
+        if self._held:
+            return False
+        full = BUFFERED_BATCHES * self._limits.size
+        lanes = self.all
+        if any(len(lane.buffer) >= full for lane in lanes):
+            return False
+        return sum(lane.buffer.record_bytes for lane in lanes) < BUFFERED_BYTES
+
+    @property
+    def finished(self) -> bool:
+        """The shard has ended and every record is decided."""
+        return self._ended and not self._held and not self._entries
+
+    @property
+    def oldest(self) -> float | None:
+        """Arrival of the oldest record that waits in a buffer."""
+        waiting = [lane.buffer.oldest for lane in self.all if lane.buffer.oldest is not None]
+        waiting += [record.arrival for record, _ in (self._held[0],)] if self._held else []
+        return min(waiting, default=None)
+
+    def add(self, records: Iterable[tuple[Record, bool]], now: float) -> None:
+        """Takes records in the order they were read, each with whether it is to be delivered or was filtered out."""
+        arriving: dict[int, list[Record]] = {}
+        lanes = self.all
+        for record, kept in records:
+            self._admit(record, kept, arriving)
+        for position, batch in arriving.items():
+            lanes[position].buffer.add(tuple(batch), now)
+        self._advance()
+
+    def _admit(self, record: Record, kept: bool, arriving: dict[int, list[Record]]) -> None:
+        beyond = self._draining and int(record.sequence_number) > self._boundary
+        if self._held or (beyond and not self._drain_over()):
+            self._held.append((record, kept))
+            return
+        position = self._route(record)
+        entry = _Entry(record.sequence_number, done=position is None or not kept)
+        self._entries.append(entry)
+        if position is not None and kept:
+            self.all[position].undecided.append(entry)
+            arriving.setdefault(position, []).append(record)
+
+    def _route(self, record: Record) -> int | None:
+        """The place of the record's lane: the oldest that still has its key. None when one had decided it before."""
+        for position, lane in enumerate(self._old):
+            if lane.has(record.key):
+                if lane.had_decided(record.sequence_number):
+                    return None
+                if lane.open:
+                    return position
+        index = lane_of(record.key, self._factor)
+        return None if self._new[index].had_decided(record.sequence_number) else len(self._old) + index
+
+    def _drain_over(self) -> bool:
+        """Ends the draining once every old lane is through, or stuck; asked only when all they had begun was read."""
+        self._close_drained()
+        if all(lane.stuck or not lane.open for lane in self._old):
+            self._draining = False
+        return not self._draining
+
+    def _close_drained(self) -> None:
+        for lane in self._old:
+            if lane.drained:
+                lane.open = False
+
+    def end(self, now: float) -> None:
+        """The shard has ended: nothing more will be added, and no window need be waited for."""
+        self._ended = True
+        self.release(now)
+        if not self._held:
+            self._draining = False
+            self._close_drained()
+            for lane in self.all:
+                lane.buffer.end()
+
+    def decide(self, lane: Lane, sequence_number: str) -> None:
+        """A lane is done up to this record of its own."""
+        lane.decided, lane.head, lane.stuck = sequence_number, None, False
+        while lane.undecided:
+            entry = lane.undecided.popleft()
+            entry.done = True
+            if entry.sequence_number == sequence_number:
+                break
+        if not self._draining:
+            self._close_drained()
+        self._advance()
+
+    def begin(self, lane: Lane, head: Head | None, *, stuck: bool) -> None:
+        """What a lane has at its head once a call of it has counted; `stuck` when it does not get on."""
+        lane.head, lane.stuck = head, stuck
+
+    def release(self, now: float) -> None:
+        """Admits what was held, where the old lanes let it."""
+        if self._held and self._drain_over():
+            held, self._held = self._held, deque()
+            self.add(held, now)
+            if self._ended:
+                self.end(now)
+
+    def _advance(self) -> None:
+        while self._entries and self._entries[0].done:
+            self._watermark = self._entries.popleft().sequence_number
+
+    def checkpoint(self) -> Checkpoint:
+        """The watermark, and each lane that is further or has begun something."""
+        above = int(self._watermark) if self._watermark is not None else -1
+        lanes = tuple(
+            LaneProgress(lane.factor, lane.index, lane.decided, lane.head, lane.open)
+            for lane in self.all
+            if lane.open
+            or lane.head is not None
+            or (lane.decided not in (None, self._watermark) and int(lane.decided or 0) > above)
+        )
+        return Checkpoint(self._watermark, lanes=lanes)
+
+
+def _split_by_age(lanes: Sequence[LaneProgress], factor: int) -> tuple[Sequence[LaneProgress], Sequence[LaneProgress]]:
+    """Lanes of former factors, and those still current: they stand last, and only if the factor is the same."""
+    current = len(lanes)
+    while current and lanes[current - 1].factor == factor and not lanes[current - 1].open:
+        current -= 1
+    return lanes[:current], lanes[current:]
+
+
+def _last(progress: LaneProgress) -> int:
+    """The last record that a lane had decided or begun."""
+    numbers = (progress.decided, progress.head.last if progress.head is not None else None)
+    return max((int(number) for number in numbers if number is not None), default=0)
