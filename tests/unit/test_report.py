@@ -10,6 +10,7 @@ from headrace.stream.report import Origin, failure_record, instant
 from headrace.stream.retry import Condition, Discard
 from tests.support.records import records
 
+NAME = "0b1c2d3e-0000-5111-8222-333344445555"
 ORIGIN = Origin(
     "arn:aws:lambda:eu-west-1:123456789012:function:f", "arn:aws:kinesis:eu-west-1:123456789012:stream/s", "shardId-0"
 )
@@ -18,7 +19,7 @@ ORIGIN = Origin(
 def document(condition: Condition, failure: Failed | None) -> dict[str, object]:
     batch = records(1, 2, arrival=1573691884.8354)
     discard = Discard(batch, condition, 3, failure, batch, at=1573691886.021)
-    loaded = orjson.loads(failure_record(ORIGIN, discard, "id-1"))
+    loaded = orjson.loads(failure_record(ORIGIN, discard, "id-1", NAME).message())
     assert isinstance(loaded, dict)
     return loaded
 

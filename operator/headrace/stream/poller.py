@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from headrace.errors import DestinationError, Reason, SourceError
 from headrace.records import Checkpoint
 from headrace.stream import retry
-from headrace.stream.batching import Buffer, encode
+from headrace.stream.batching import Buffer
 from headrace.stream.classify import Refused, classify
 from headrace.stream.events import (
     CallEnded,
@@ -204,7 +204,7 @@ class ShardPoller:
                 return retry.Dropped()
 
     async def _invoke(self, batch: Batch, attempt: int) -> Outcome:
-        event = encode(batch)
+        event = self._delivery.limits.encoding.encode(batch)
         request_id = self._request_id(batch)
         began = time.monotonic()
         if len(event) > self._delivery.limits.event_limit:
@@ -228,9 +228,9 @@ class ShardPoller:
         if self._destination is None:
             return retry.NotPublished()
         request_id = self._request_id(discard.called)
-        document = failure_record(self._delivery.origin, discard, request_id)
+        record = failure_record(self._delivery.origin, discard, request_id, self._request_id(discard.records))
         try:
-            await self._destination.publish(document)
+            await self._destination.publish(record)
         except DestinationError as error:
             self._observer(DeliveryFailed(self._shard_id, discard, error.reason, error.message))
             return retry.NotPublished()
