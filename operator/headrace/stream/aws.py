@@ -217,14 +217,18 @@ class Client:
         self._making = asyncio.Lock()
         self._client: Any = None
 
+    async def open(self) -> None:
+        """Makes the client unless it is there: mostly work of our own, a second of it where the processor is scarce."""
+        async with self._making:
+            if self._client is None:
+                self._client = await self._access.client(
+                    self._service, self._region, self._stack, read_timeout=self._read_timeout
+                )
+
     async def call(self, operation: str, **arguments: Any) -> Any:
         """Calls an operation by its Python name; raises one of FAILURES."""
         if self._client is None:
-            async with self._making:
-                if self._client is None:
-                    self._client = await self._access.client(
-                        self._service, self._region, self._stack, read_timeout=self._read_timeout
-                    )
+            await self.open()
         return await getattr(self._client, operation)(**arguments)
 
     async def aclose(self) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from headrace.arns import Arn
 
 CALL_TIMEOUT = 5.0
-"""Seconds for one call, connection and credentials included: what bounds a try of `deliveryPolicy: Drop`."""
+"""Seconds for one small call, its connection included: what bounds a try of `deliveryPolicy: Drop`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,11 @@ class DestinationClient:
             Reason.UNREACHABLE: "check the network and the endpoint",
         }
 
-    async def call(self, operation: str, *, seconds: float = CALL_TIMEOUT, **arguments: Any) -> Any:
-        """One API call of at most so many seconds; everything that goes wrong becomes a DestinationError."""
+    async def call(self, operation: str, *, upload_seconds: float = 0.0, **arguments: Any) -> Any:
+        """One API call, bounded in time; everything that goes wrong becomes a DestinationError."""
         try:
-            async with asyncio.timeout(seconds):
+            await self._client.open()
+            async with asyncio.timeout(CALL_TIMEOUT + upload_seconds):
                 return await self._client.call(operation, **arguments)
         except FAILURES as error:
             reason, words = reason_of(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headrace.stream.destinations.client import CALL_TIMEOUT, DestinationClient, Service
+from headrace.stream.destinations.client import DestinationClient, Service
 
 if TYPE_CHECKING:
     from headrace.arns import Arn
@@ -34,7 +34,7 @@ class S3Bucket:
         body = record.object_body()
         await self._client.call(
             "put_object",
-            seconds=CALL_TIMEOUT + len(body) / SLOWEST_UPLOAD,
+            upload_seconds=len(body) / SLOWEST_UPLOAD,
             Bucket=self._bucket,
             Key=record.object_key(self._mapping_uid),
             Body=body,
