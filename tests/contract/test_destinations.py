@@ -279,6 +279,46 @@ async def test_an_event_of_six_megabytes_fits_into_an_object(ministack: str) -> 
     assert document["payload"] == '{"Records":[' + huge.event.decode() + "]}"
 
 
+async def test_a_large_object_may_take_longer_than_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "CALL_TIMEOUT", 0.3)
+
+    async def slowly(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.8)
+        await request.read()
+        return web.Response()
+
+    def holding(size: int) -> FailureRecord:
+        batch = (stream_record(1, event=b'"' + b"x" * size + b'"'),)
+        return failure_record(ORIGIN, Discard(batch, Condition.RECORD_AGE_EXCEEDED, 1, None, batch, at=0.0), "id", NAME)
+
+    async with answering(slowly) as url, opened(ARNS["s3"], url) as destination:
+        await destination.publish(holding(1024 * 1024))
+        error = await refusal(destination.publish(holding(1)))
+    assert error.reason is Reason.UNREACHABLE
+
+
+async def test_a_bucket_in_another_region_is_followed_there() -> None:
+    """An S3 ARN names no region; the mapping's is a guess that S3 corrects."""
+    scopes: list[str] = []
+
+    def elsewhere(request: web.Request) -> web.Response:
+        scopes.append(request.headers["Authorization"].split("/")[2])
+        if scopes[-1] == "ap-south-1":
+            return web.Response()
+        text = "" if request.method == "HEAD" else "<Error><Code>PermanentRedirect</Code></Error>"
+        return web.Response(status=301, text=text, headers={"x-amz-bucket-region": "ap-south-1"})
+
+    async with answering(elsewhere) as url, opened(ARNS["s3"], url) as destination:
+        await destination.publish(failure(1))
+        await destination.check()
+    assert scopes == ["eu-west-1", "ap-south-1", "ap-south-1"]
+
+
+async def test_a_region_of_an_emulators_own_is_taken(ministack: str) -> None:
+    async with opened("arn:aws:sqs:elasticmq:000000000000:none", ministack) as destination:
+        assert (await refusal(destination.check())).reason is Reason.NOT_FOUND
+
+
 async def test_a_bucket_is_part_of_the_path_where_the_endpoint_is_not_amazons(monkeypatch: pytest.MonkeyPatch) -> None:
     """An emulator or a store of one's own seldom has a host name for every bucket."""
     paths: list[str] = []

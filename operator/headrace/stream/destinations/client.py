@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 CALL_TIMEOUT = 5.0
 """Seconds for one small call, its connection included: what bounds a try of `deliveryPolicy: Drop`."""
 
+_READ_TIMEOUT = 120.0
+"""The client's own time-out, which runs during an upload too: beyond every bound set here, so that those decide."""
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -30,7 +33,7 @@ class DestinationClient:
 
     def __init__(self, service: Service, arn: Arn, region: str, access: AwsAccess) -> None:
         self._arn = arn
-        self._client = Client(access, service.name, region, read_timeout=CALL_TIMEOUT)
+        self._client = Client(access, service.name, region, read_timeout=_READ_TIMEOUT)
         self._advice = {
             Reason.NOT_FOUND: f"create the {service.resource}, or correct spec.destinationConfig.onFailure.destination",
             Reason.ACCESS_DENIED: f"allow {service.actions} on it",
