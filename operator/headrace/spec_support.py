@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from headrace.spec import EventSourceMapping, EventSourceMappingSpec
 
 SERVED_SOURCES = frozenset({SourceKind.KINESIS})
-SERVED_DESTINATIONS = ("sqs",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,6 @@ class _Gap:
 
 _NONE = "it is not served in this version"
 _GAPS = (
-    _Gap("function.protocol", lambda spec: spec.function.protocol == "cloudevents", "lambda and http are served"),
     _Gap("filterCriteria", lambda spec: bool(spec.filter_patterns), "only an empty one is served in this version"),
     _Gap("kmsKeyArn", lambda spec: bool(spec.kms_key_arn), _NONE),
     _Gap("metricsConfig", lambda spec: bool(spec.metrics_config and spec.metrics_config.metrics), _NONE),
@@ -37,10 +35,8 @@ _GAPS = (
     _Gap("provisionedPollerConfig", lambda spec: spec.provisioned_poller_config is not None, _NONE),
     _Gap(
         "destinationConfig.onFailure.destination",
-        lambda spec: (
-            spec.on_failure is not None and _service_of(spec.on_failure.destination) not in SERVED_DESTINATIONS
-        ),
-        "only SQS queues are served in this version",
+        lambda spec: spec.on_failure is not None and spec.on_failure.destination.startswith("kafka://"),
+        "only SQS queues, SNS topics and S3 buckets are served in this version",
     ),
     _Gap(
         "tumblingWindowInSeconds",
@@ -50,10 +46,6 @@ _GAPS = (
     _Gap("tags", lambda spec: bool(spec.tags), _NONE),
     _Gap("poller.minReplicas", lambda spec: spec.poller.min_replicas > 1, "only 1 is served in this version"),
 )
-
-
-def _service_of(destination: str) -> str:
-    return destination.split(":")[2] if destination.startswith("arn:") else destination.partition(":")[0]
 
 
 def unsupported(mapping: EventSourceMapping) -> tuple[str, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.records import Batch
+from headrace.records import Batch, Head
 from headrace.stream.batching import EVENT_LIMIT, BatchLimits, Buffer, encode
 from tests.support.records import numbers, record, records
 
@@ -112,3 +113,31 @@ def test_nothing_is_lost_reordered_or_oversized(
     assert all(len(batch) <= batch_size for batch in out)
     assert all(len(encode(batch)) <= event_limit or len(batch) == 1 for batch in out)
     assert (len(buffer), buffer.record_bytes) == (0, 0)
+
+
+def test_a_resumed_batch_is_the_same_again_however_much_has_come_since() -> None:
+    buffer = Buffer(BatchLimits(10, window=300), 0.0)
+    buffer.resume(Head("1", "2", 2, attempts=3))
+    buffer.add(records(1), 0.0)
+    assert (buffer.due(), buffer.take(1000.0)) == (None, ())
+    buffer.add(records(2, 3), 0.0)
+    assert numbers(buffer.take(0.0)) == [1, 2]
+    assert buffer.take(0.0) == ()
+
+
+@pytest.mark.parametrize("how", ["read to the tip", "the shard ended"])
+def test_a_resumed_batch_that_cannot_be_had_again_holds_up_nothing(how: str) -> None:
+    """Its records were trimmed, or a new filter takes them out."""
+    buffer = Buffer(BatchLimits(10), 0.0)
+    buffer.resume(Head("1", "3", 3, attempts=3))
+    buffer.add(records(2, 3), 0.0)
+    assert buffer.take(0.0) == ()
+    buffer.read_to_tip() if how == "read to the tip" else buffer.end()
+    assert numbers(buffer.take(0.0)) == [2, 3]
+
+
+def test_another_batch_than_the_resumed_one_is_an_ordinary_one() -> None:
+    buffer = Buffer(BatchLimits(10), 0.0)
+    buffer.resume(Head("1", "2", 2, attempts=3))
+    buffer.add(records(2, 3, 4), 0.0)
+    assert numbers(buffer.take(0.0)) == [2, 3, 4]

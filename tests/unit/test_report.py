@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
+from headrace.records import Batch
 from headrace.stream.classify import Failed, FailureKind
-from headrace.stream.report import Origin, failure_record, instant
+from headrace.stream.report import FailureRecord, Origin, failure_record, instant
 from headrace.stream.retry import Condition, Discard
-from tests.support.records import records
+from tests.support.records import record, records
 
+NAME = "0b1c2d3e-0000-5111-8222-333344445555"
 ORIGIN = Origin(
     "arn:aws:lambda:eu-west-1:123456789012:function:f", "arn:aws:kinesis:eu-west-1:123456789012:stream/s", "shardId-0"
 )
 
 
+def failure(batch: Batch, at: float = 1573691886.021) -> FailureRecord:
+    discard = Discard(batch, Condition.RETRY_ATTEMPTS_EXHAUSTED, 1, None, batch, at=at)
+    return failure_record(ORIGIN, discard, "id-1", NAME)
+
+
 def document(condition: Condition, failure: Failed | None) -> dict[str, object]:
     batch = records(1, 2, arrival=1573691884.8354)
     discard = Discard(batch, condition, 3, failure, batch, at=1573691886.021)
-    loaded = orjson.loads(failure_record(ORIGIN, discard, "id-1"))
+    loaded = orjson.loads(failure_record(ORIGIN, discard, "id-1", NAME).message())
     assert isinstance(loaded, dict)
     return loaded
 
@@ -62,3 +71,36 @@ def test_what_was_not_answered_has_no_response_context() -> None:
 )
 def test_instants_have_milliseconds(seconds: float, text: str) -> None:
     assert instant(seconds) == text
+
+
+def test_an_object_holds_the_document_and_the_event_as_an_escaped_string() -> None:
+    handed = failure((record(1, event='{"data":"ä \\" \\u0000"}'.encode()), record(2)))
+    stored = orjson.loads(handed.object_body())
+    payload = stored.pop("payload")
+    assert payload == '{"Records":[{"data":"ä \\" \\u0000"},{"n":2}]}'
+    assert orjson.loads(payload)["Records"][0] == {"data": 'ä " \0'}
+    assert stored == orjson.loads(handed.message())
+
+
+@pytest.mark.parametrize(
+    ("at", "when"),
+    [
+        (1573691886.021, "2019/11/14/2019-11-14T00.38.06"),
+        (1573689599.9994, "2019/11/13/2019-11-13T23.59.59"),
+        (1573689599.9996, "2019/11/14/2019-11-14T00.00.00"),
+    ],
+)
+def test_an_objects_key_tells_the_instant_of_its_document(at: float, when: str) -> None:
+    handed = failure(records(1), at)
+    assert handed.object_key("uid-1") == f"aws/lambda/uid-1/shardId-0/{when}-{NAME}"
+    timestamp = orjson.loads(handed.message())["timestamp"]
+    assert timestamp.startswith(when.rpartition("/")[2].replace(".", ":"))
+
+
+def test_a_message_over_the_limit_loses_its_payload_and_nothing_else() -> None:
+    plain = failure(records(1))
+    laden = replace(plain, document={**plain.document, "payload": "x" * 1000})
+    full = laden.message()
+    assert laden.message(len(full)) == full
+    assert laden.message(len(full) - 1) == plain.message()
+    assert plain.message(1) == plain.message()

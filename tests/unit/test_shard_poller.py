@@ -15,7 +15,7 @@ from headrace.stream.batching import BatchLimits
 from headrace.stream.checkpoints import CheckpointWriter
 from headrace.stream.events import CallEnded, ConditionObserved, ConditionType, Event, Waiting
 from headrace.stream.functions import Call, NoResponse, Response
-from headrace.stream.report import Origin
+from headrace.stream.report import FailureRecord, Origin
 from headrace.stream.retry import RetryPolicy
 from headrace.stream.settings import Delivery
 from tests.support.records import record, records
@@ -76,12 +76,12 @@ class Destination:
     async def check(self) -> None:
         pass
 
-    async def publish(self, document: bytes) -> None:
+    async def publish(self, record: FailureRecord) -> None:
         if self.refusals:
             self.refusals -= 1
             raise DestinationError(Reason.UNREACHABLE, "away")
         self.log.append("published")
-        self.documents.append(document)
+        self.documents.append(record.message())
 
     async def aclose(self) -> None:
         pass

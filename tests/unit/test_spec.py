@@ -382,12 +382,6 @@ def test_other_sources_are_not_served_yet(source: str) -> None:
     [
         ({"filterCriteria": filters('{"data":{"a":[1]}}')}, "filterCriteria"),
         ({"tumblingWindowInSeconds": 1}, "tumblingWindowInSeconds"),
-        ({"destinationConfig": on_failure("arn:aws:s3:::failed")}, "destinationConfig.onFailure.destination"),
-        (
-            {"destinationConfig": on_failure("arn:aws:sns:eu-west-1:123456789012:failed")},
-            "destinationConfig.onFailure.destination",
-        ),
-        ({"function": {"url": "http://f", "protocol": "cloudevents"}}, "function.protocol"),
         ({"kmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/k"}, "kmsKeyArn"),
         ({"metricsConfig": {"metrics": ["EventCount"]}}, "metricsConfig"),
         ({"tags": {"a": "b"}}, "tags"),

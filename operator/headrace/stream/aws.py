@@ -14,6 +14,7 @@ from aiobotocore.credentials import (
     AioDeferredRefreshableCredentials,
 )
 from aiobotocore.session import AioSession, get_session
+from botocore.configprovider import ConfiguredEndpointProvider
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -38,10 +39,25 @@ FAILURES = (BotoCoreError, ClientError, aiohttp.ClientError, TimeoutError, async
 CONNECT_TIMEOUT = 5.0
 
 _NOT_FOUND = frozenset(
-    {"ResourceNotFoundException", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NotFound"}
+    {
+        "ResourceNotFoundException",
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "QueueDoesNotExist",
+        "NotFound",
+        "NoSuchBucket",
+        "404",  # S3 answers HEAD requests without a body: the status is all the code there is
+    }
 )
 _DENIED = frozenset(
-    {"AccessDenied", "AccessDeniedException", "AuthorizationError", "OptInRequired", "KMSAccessDeniedException"}
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthorizationError",
+        "OptInRequired",
+        "KMSAccessDenied",
+        "KMSAccessDeniedException",
+        "KmsAccessDenied",
+    }
 )
 _BAD_CREDENTIALS = frozenset(
     {
@@ -62,7 +78,9 @@ _THROTTLES = frozenset(
     {
         "ProvisionedThroughputExceededException",
         "LimitExceededException",
+        "KMSThrottling",
         "KMSThrottlingException",
+        "KmsThrottled",
         "Throttling",
         "ThrottlingException",
         "ThrottledException",
@@ -104,14 +122,15 @@ class AwsAccess:
         session = get_session()
         if self.role_arn is not None:
             session = await self._assumed(session, region, self.role_arn)
+        endpoint = self.settings.endpoint(service, self.endpoint_url)
         config = AioConfig(
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=read_timeout,
             retries={"total_max_attempts": 1, "mode": "standard"},
             tcp_keepalive=True,
             max_pool_connections=256,
+            s3={"addressing_style": "path"} if endpoint or _configured_endpoint(session, service) else None,
         )
-        endpoint = self.settings.endpoint(service, self.endpoint_url)
         creation = session.create_client(service, region_name=region, endpoint_url=endpoint, config=config)
         return await stack.enter_async_context(creation)
 
@@ -134,6 +153,13 @@ class AwsAccess:
         assumed = get_session()
         assumed.register_component("credential_provider", _Assumed(fetcher))
         return assumed
+
+
+def _configured_endpoint(session: AioSession, service: str) -> str | None:
+    """What AWS_ENDPOINT_URL or a profile says: an S3 that is not AWS's seldom has a name for every bucket."""
+    provider = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), service)
+    endpoint: str | None = provider.provide()
+    return endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,14 +217,18 @@ class Client:
         self._making = asyncio.Lock()
         self._client: Any = None
 
+    async def open(self) -> None:
+        """Makes the client unless it is there: mostly work of our own, a second of it where the processor is scarce."""
+        async with self._making:
+            if self._client is None:
+                self._client = await self._access.client(
+                    self._service, self._region, self._stack, read_timeout=self._read_timeout
+                )
+
     async def call(self, operation: str, **arguments: Any) -> Any:
         """Calls an operation by its Python name; raises one of FAILURES."""
         if self._client is None:
-            async with self._making:
-                if self._client is None:
-                    self._client = await self._access.client(
-                        self._service, self._region, self._stack, read_timeout=self._read_timeout
-                    )
+            await self.open()
         return await getattr(self._client, operation)(**arguments)
 
     async def aclose(self) -> None:

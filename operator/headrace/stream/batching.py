@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headrace.records import Batch, Head, Record
 
 EVENT_LIMIT = 6 * 1024 * 1024
@@ -18,28 +20,45 @@ EVENT_LIMIT = 6 * 1024 * 1024
 EXPIRY_MARGIN = 1.0
 """Seconds before its maximum age at which a record leaves an open batching window, so that it can still be handled."""
 
-_ENVELOPE = b'{"Records":[', b"]}"
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """The body of a call: `opening`, what `element` makes of each record with commas between, `closing`."""
+
+    opening: bytes
+    closing: bytes
+    element: Callable[[Record], bytes]
+
+    def encode(self, batch: Batch) -> bytes:
+        """The body that carries a batch."""
+        return self.opening + b",".join(map(self.element, batch)) + self.closing
+
+    def size(self, records: int, element_bytes: int) -> int:
+        """Bytes of the body that `encode` makes of that many records whose elements have so many bytes together."""
+        return len(self.opening) + element_bytes + max(0, records - 1) + len(self.closing)
+
+
+LAMBDA_EVENT = Encoding(b'{"Records":[', b"]}", lambda record: record.event)
+"""Lambda's own event (contract D.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """When a batch closes: `size` records, `window` seconds, or the event limit; `maximum_age` in seconds or None."""
+    """When a batch closes: `size` records, `window` seconds, or the event limit; `maximum_age` in seconds or None.
+
+    The event limit is that of the body that is sent, which `encoding` makes.
+    """
 
     size: int
     window: float = 0.0
     maximum_age: float | None = None
     event_limit: int = EVENT_LIMIT
+    encoding: Encoding = LAMBDA_EVENT
 
 
 def encode(batch: Batch) -> bytes:
-    """The Lambda event of a batch (contract D.1)."""
-    opening, closing = _ENVELOPE
-    return opening + b",".join(record.event for record in batch) + closing
-
-
-def event_size(records: int, record_bytes: int) -> int:
-    """Bytes of the event that `encode` makes of that many records."""
-    return sum(map(len, _ENVELOPE)) + record_bytes + max(0, records - 1)
+    """The Lambda event of a batch, whatever protocol its function speaks."""
+    return LAMBDA_EVENT.encode(batch)
 
 
 class Buffer:
@@ -48,6 +67,8 @@ class Buffer:
     def __init__(self, limits: BatchLimits, now: float) -> None:
         self._limits = limits
         self._records: deque[Record] = deque()
+        self._sizes: deque[int] = deque()
+        """Bytes of each record's element: an encoding may have to work for it."""
         self._bytes = 0
         self._window_start = now
         self._resumed: Head | None = None
@@ -73,6 +94,7 @@ class Buffer:
         if not self._records and now >= self._window_start + self._limits.window:
             self._window_start = now
         self._records.extend(records)
+        self._sizes.extend(len(self._limits.encoding.element(record)) for record in records)
         self._bytes += sum(len(record.event) for record in records)
 
     def end(self) -> None:
@@ -82,6 +104,11 @@ class Buffer:
     def resume(self, head: Head) -> None:
         """The next batch is to be this one again, as it was before a stop."""
         self._resumed = head
+
+    def read_to_tip(self) -> None:
+        """Everything there is was read: what is missing of a resumed batch will not come any more."""
+        if self._awaits_resumed():
+            self._resumed = None
 
     def restart_window(self, now: float) -> None:
         """The next window starts when the previous invocation completes (contract B.2)."""
@@ -111,6 +138,8 @@ class Buffer:
 
     def _leave(self, count: int) -> Batch:
         batch = tuple(self._records.popleft() for _ in range(count))
+        for _ in batch:
+            self._sizes.popleft()
         self._bytes -= sum(len(record.event) for record in batch)
         return batch
 
@@ -132,8 +161,9 @@ class Buffer:
     def _fitting(self) -> int:
         """How many records the next batch may hold; a record too large for any event makes a batch of its own."""
         held = 0
-        for count, record in enumerate(self._records):
-            held += len(record.event)
-            if count == self._limits.size or (count and event_size(count + 1, held) > self._limits.event_limit):
+        size = self._limits.encoding.size
+        for count, element_bytes in enumerate(self._sizes):
+            held += element_bytes
+            if count == self._limits.size or (count and size(count + 1, held) > self._limits.event_limit):
                 return count
         return len(self._records)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from headrace.errors import DestinationError
 from headrace.records import Head
 from headrace.stream import retry
-from headrace.stream.batching import encode
 from headrace.stream.classify import Refused, classify
 from headrace.stream.events import (
     CallEnded,
@@ -99,7 +98,7 @@ class BatchDelivery:
                 return retry.Dropped()
 
     async def _invoke(self, batch: Batch, attempt: int, lane: int) -> Outcome:
-        event = encode(batch)
+        event = self.delivery.limits.encoding.encode(batch)
         request_id = self._request_id(batch)
         began = time.monotonic()
         if len(event) > self.delivery.limits.event_limit:
@@ -123,9 +122,9 @@ class BatchDelivery:
         if self.destination is None:
             return retry.NotPublished()
         request_id = self._request_id(discard.called)
-        document = failure_record(self.delivery.origin, discard, request_id)
+        record = failure_record(self.delivery.origin, discard, request_id, self._request_id(discard.records))
         try:
-            await self.destination.publish(document)
+            await self.destination.publish(record)
         except DestinationError as error:
             self.observer(DeliveryFailed(self.shard_id, discard, error.reason, error.message, lane))
             return retry.NotPublished()

@@ -211,6 +211,11 @@ class Lanes:
             for lane in self.all:
                 lane.buffer.end()
 
+    def read_to_tip(self) -> None:
+        """Everything there is was read."""
+        for lane in self.all:
+            lane.buffer.read_to_tip()
+
     def decide(self, lane: Lane, sequence_number: str) -> None:
         """A lane is done up to this record of its own."""
         lane.decided, lane.head, lane.stuck = sequence_number, None, False

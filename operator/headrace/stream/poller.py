@@ -107,8 +107,11 @@ class ShardPoller:
             self._lanes.add(((record, True) for record in polled.records), time.time())
             if polled.ended:
                 self._lanes.end(time.time())
+            at_tip = not polled.records and not polled.behind
+            if at_tip:
+                self._lanes.read_to_tip()
             self._lanes_changed()
-            self._tell_pending(at_tip=not polled.records and not polled.behind)
+            self._tell_pending(at_tip=at_tip)
             if polled.ended:
                 return
             if not polled.behind:

@@ -1,4 +1,4 @@
-"""The failure record that an on-failure destination gets (contract C.1). Pure.
+"""The failure record that an on-failure destination gets, and where S3 keeps it (contract C.1, C.2). Pure.
 
 Before this: `retry.py`. After this: `destinations/`.
 """
@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from headrace.stream.batching import encode
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from headrace.records import Batch
     from headrace.stream.retry import Discard
 
 
@@ -25,8 +30,48 @@ class Origin:
     batch_info: str = "KinesisBatchInfo"
 
 
-def failure_record(origin: Origin, discard: Discard, request_id: str) -> bytes:
-    """The document, as JSON."""
+@dataclass(frozen=True, slots=True)
+class FailureRecord:
+    """What a destination is handed; each takes the form it has a use for.
+
+    `document` is that of C.1, `records` are the discarded ones, `at` is its `timestamp` in epoch seconds, `name` a
+    UUID that stands for these records.
+    """
+
+    document: Mapping[str, Any]
+    shard_id: str
+    records: Batch
+    at: float
+    name: str
+
+    def message(self, limit: int | None = None) -> bytes:
+        """The document as JSON, for queues and topics; over `limit` bytes it loses its payload, if it has one (C.6)."""
+        body = orjson.dumps(self.document)
+        if limit is None or len(body) <= limit:
+            return body
+        return orjson.dumps({name: value for name, value in self.document.items() if name != "payload"})
+
+    def object_body(self) -> bytes:
+        """The document with the discarded records' Lambda event, escaped as a string, whatever the protocol (C.2)."""
+        return orjson.dumps({**self.document, "payload": encode(self.records).decode()})
+
+    def object_key(self, mapping_uid: str) -> str:
+        """Where S3 keeps it (C.2).
+
+        AWS ends the key with a random UUID. Here it is `name`, so that a publish that is repeated because its answer
+        was lost overwrites the object instead of adding one. After a crash between publish and checkpoint the records
+        are discarded anew, at another instant: that is a second object, known by the same ending.
+        """
+        when = f"{_moment(self.at):%Y/%m/%d/%Y-%m-%dT%H.%M.%S}"
+        return f"aws/lambda/{mapping_uid}/{self.shard_id}/{when}-{self.name}"
+
+
+def failure_record(origin: Origin, discard: Discard, request_id: str, name: str) -> FailureRecord:
+    """The failure record of a discard; `request_id` is the last call's, `name` the UUID of the discarded records."""
+    return FailureRecord(_document(origin, discard, request_id), origin.shard_id, discard.records, discard.at, name)
+
+
+def _document(origin: Origin, discard: Discard, request_id: str) -> dict[str, Any]:
     first, last = discard.records[0], discard.records[-1]
     document: dict[str, Any] = {
         "requestContext": {
@@ -55,10 +100,13 @@ def failure_record(origin: Origin, discard: Discard, request_id: str) -> bytes:
             "streamArn": origin.stream_arn,
         },
     }
-    return orjson.dumps(document)
+    return document
 
 
 def instant(epoch_seconds: float) -> str:
     """A time as AWS writes it: UTC, milliseconds, Z."""
-    moment = datetime.fromtimestamp(round(epoch_seconds * 1000) / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _moment(epoch_seconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _moment(epoch_seconds: float) -> datetime:
+    return datetime.fromtimestamp(round(epoch_seconds * 1000) / 1000, UTC)

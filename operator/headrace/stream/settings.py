@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headrace.stream.batching import BatchLimits
+from headrace.stream.batching import LAMBDA_EVENT, BatchLimits
+from headrace.stream.functions.cloudevents import KINESIS_CLOUDEVENTS
 from headrace.stream.report import Origin
 from headrace.stream.retry import DROP_PATIENCE, RetryPolicy
 
@@ -39,6 +40,7 @@ def delivery_of(mapping: EventSourceMapping) -> Delivery:
             size=spec.resolved_batch_size,
             window=spec.resolved_batching_window,
             maximum_age=spec.maximum_record_age,
+            encoding=KINESIS_CLOUDEVENTS if spec.function.protocol == "cloudevents" else LAMBDA_EVENT,
         ),
         policy=retry_policy(spec),
         origin=Origin(function_arn=mapping.function_arn, stream_arn=spec.event_source_arn or "", shard_id=""),

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from headrace.errors import DestinationError, Reason
-from headrace.stream.aws import FAILURES, AwsAccess, Client, reason_of
+from headrace.errors import DestinationError
+from headrace.stream.destinations.client import DestinationClient, Service
 
-READ_TIMEOUT = 5.0
-"""Seconds for one answer; with the connection's own it bounds one try."""
+if TYPE_CHECKING:
+    from headrace.arns import Arn
+    from headrace.stream.aws import AwsAccess
+    from headrace.stream.report import FailureRecord
 
-_ADVICE = {
-    Reason.NOT_FOUND: "create the queue, or correct spec.destinationConfig.onFailure.destination",
-    Reason.ACCESS_DENIED: "allow sqs:SendMessage and sqs:GetQueueUrl on it",
-    Reason.INVALID_CREDENTIALS: "give the poller valid AWS credentials",
-    Reason.UNREACHABLE: "check the network and the endpoint",
-}
+_SQS = Service("sqs", "queue", "sqs:SendMessage and sqs:GetQueueUrl")
 
 
 class SqsQueue:
-    """A standard queue, named by its ARN."""
+    """A standard queue."""
 
-    def __init__(self, arn: str, access: AwsAccess) -> None:
-        _, _, _, region, account, queue_name = arn.split(":")
-        self._arn = arn
-        self._queue = {"QueueName": queue_name, "QueueOwnerAWSAccountId": account}
-        self._client = Client(access, "sqs", region, read_timeout=READ_TIMEOUT)
+    def __init__(self, arn: Arn, access: AwsAccess) -> None:
+        self._queue: dict[str, Any] = {"QueueName": arn.resource, "QueueOwnerAWSAccountId": arn.account}
+        self._client = DestinationClient(_SQS, arn, arn.region, access)
         self._url: str | None = None
 
     async def check(self) -> None:
         """Looks the queue up."""
-        await self._call("get_queue_url", **self._queue)
+        await self._client.call("get_queue_url", **self._queue)
 
-    async def publish(self, document: bytes) -> None:
+    async def publish(self, record: FailureRecord) -> None:
         """Sends one message; the queue's address is looked up once and again after a failure."""
         try:
             if self._url is None:
-                self._url = (await self._call("get_queue_url", **self._queue))["QueueUrl"]
-            await self._call("send_message", QueueUrl=self._url, MessageBody=document.decode())
+                self._url = (await self._client.call("get_queue_url", **self._queue))["QueueUrl"]
+            await self._client.call("send_message", QueueUrl=self._url, MessageBody=record.message().decode())
         except DestinationError:
             self._url = None
             raise
@@ -45,11 +40,3 @@ class SqsQueue:
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._client.aclose()
-
-    async def _call(self, operation: str, **arguments: Any) -> Any:
-        try:
-            return await self._client.call(operation, **arguments)
-        except FAILURES as error:
-            reason, words = reason_of(error)
-            advice = _ADVICE.get(reason, "it is tried again")
-            raise DestinationError(reason, f"{self._arn}: {words}; {advice}") from error

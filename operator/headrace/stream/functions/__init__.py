@@ -42,7 +42,7 @@ class NoResponse:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One invocation: the event, and what the headers tell (design, "The custom resource")."""
+    """One invocation: the event, as the protocol encodes it, and what the headers tell (design)."""
 
     event: bytes
     request_id: str
@@ -64,7 +64,9 @@ class Function(Protocol):
 
 def open_function(mapping: EventSourceMapping) -> Function:
     """The function that a mapping names; makes no call, and no connection yet."""
-    from headrace.stream.functions.http import FunctionSettings, HttpFunction  # noqa: PLC0415 - it needs the values above
+    # Both need the values above.
+    from headrace.stream.functions import cloudevents  # noqa: PLC0415
+    from headrace.stream.functions.http import FunctionSettings, HttpFunction  # noqa: PLC0415
 
     function = mapping.spec.function
     return HttpFunction(
@@ -74,5 +76,6 @@ def open_function(mapping: EventSourceMapping) -> Function:
             mapping_key=mapping.key,
             mapping_uid=mapping.resolved_uid,
             headers=function.headers,
+            content_type=cloudevents.CONTENT_TYPE if function.protocol == "cloudevents" else "application/json",
         )
     )

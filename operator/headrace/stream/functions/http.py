@@ -1,4 +1,4 @@
-"""A function behind HTTP: the POST that `protocol: lambda` and `protocol: http` share (contract J, design).
+"""A function behind HTTP: the POST that all protocols share (contract J, design).
 
 Before this: `retry.py` said Invoke. After this: `classify.py`.
 """
@@ -34,6 +34,7 @@ class FunctionSettings:
     mapping_key: str
     mapping_uid: str
     headers: Mapping[str, str]
+    content_type: str = "application/json"
 
 
 @dataclass(slots=True)
@@ -89,7 +90,7 @@ class HttpFunction:
     def _headers(self, call: Call, deadline: float) -> dict[str, str]:
         return {
             **self._settings.headers,
-            "Content-Type": "application/json",
+            "Content-Type": self._settings.content_type,
             "Headrace-Request-Id": call.request_id,
             "Headrace-Attempt": str(call.attempt),
             "Headrace-Mapping": self._settings.mapping_key,

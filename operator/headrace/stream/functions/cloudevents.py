@@ -1,0 +1,48 @@
+"""`protocol: cloudevents`: a batch as CloudEvents 1.0 in the batched content mode (contract J.3). Pure.
+
+One event a record, in the order of the stream. What the Lambda event calls `itemIdentifier` is `sequencenumber` here;
+the call itself and what its answer means are those of `protocol: http`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from headrace.stream.batching import Encoding
+from headrace.stream.report import instant
+
+if TYPE_CHECKING:
+    from headrace.records import Record
+
+CONTENT_TYPE = "application/cloudevents-batch+json"
+TYPE = "aws.kinesis.record"
+"""`type` of every event: what happened, a record in a stream. It changes when the event's shape does."""
+
+
+def from_kinesis(record: Record) -> bytes:
+    """The CloudEvent of a Kinesis record, made of the record's JSON in the Lambda event (contract D.1).
+
+    `id` and `source` are the record's eventID and stream; together they are unique, and the same whenever the record
+    comes again. `data_base64` holds the record's bytes untouched, JSON or not.
+    """
+    event = orjson.loads(record.event)
+    kinesis = event["kinesis"]
+    return orjson.dumps(
+        {
+            "specversion": "1.0",
+            "id": event["eventID"],
+            "source": event["eventSourceARN"],
+            "type": TYPE,
+            "time": instant(record.arrival),
+            "partitionkey": kinesis["partitionKey"],
+            "sequencenumber": kinesis["sequenceNumber"],
+            "datacontenttype": "application/octet-stream",
+            "data_base64": kinesis["data"],
+        }
+    )
+
+
+KINESIS_CLOUDEVENTS = Encoding(b"[", b"]", from_kinesis)
+"""A JSON array of CloudEvents."""
