@@ -6,11 +6,12 @@ written: the API server fills in defaults before it checks. Pure.
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headrace.arns import SOURCE_PATTERNS, TABLE_PATTERN, SourceKind, names_table, source_kind_of
+from headrace.filter_operators import InvalidPattern
+from headrace.filter_patterns import DataKey, compile_pattern
 from headrace.records import StartingPosition
 from headrace.spec_rule import (
     DOCUMENTDB,
@@ -269,24 +270,16 @@ def broken_rules(spec: EventSourceMappingSpec) -> list[str]:
 
 def _filter_faults(spec: EventSourceMappingSpec) -> Iterator[str]:
     for index, pattern in enumerate(spec.filter_patterns):
-        if not _is_pattern_text(pattern):
-            yield f"filterCriteria.filters[{index}].pattern: Invalid filter pattern definition."
+        try:
+            compile_pattern(pattern, _DATA_KEYS.get(spec.source_kind) if spec.source_kind else None)
+        except InvalidPattern as error:
+            yield f"filterCriteria.filters[{index}].pattern: {error}"
 
 
-def _is_pattern_text(text: str) -> bool:
-    try:
-        return _is_pattern(json.loads(text))
-    except (ValueError, RecursionError):
-        return False
-
-
-def _is_pattern(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_condition(name, one) for name, one in value.items())
-
-
-def _is_condition(name: str, value: Any) -> bool:
-    if isinstance(value, dict):
-        return _is_pattern(value)
-    if name == "$or" and isinstance(value, list) and any(isinstance(one, dict) for one in value):
-        return all(_is_pattern(one) for one in value)
-    return isinstance(value, list) and bool(value)
+_DATA_KEYS = {
+    SourceKind.KINESIS: DataKey.KINESIS,
+    SourceKind.KINESIS_CONSUMER: DataKey.KINESIS,
+    SourceKind.DYNAMODB: DataKey.DYNAMODB,
+    SourceKind.SQS: DataKey.SQS,
+    SourceKind.SQS_FIFO: DataKey.SQS,
+}

@@ -27,7 +27,6 @@ class _Gap:
 
 _NONE = "it is not served in this version"
 _GAPS = (
-    _Gap("filterCriteria", lambda spec: bool(spec.filter_patterns), "only an empty one is served in this version"),
     _Gap("kmsKeyArn", lambda spec: bool(spec.kms_key_arn), _NONE),
     _Gap("metricsConfig", lambda spec: bool(spec.metrics_config and spec.metrics_config.metrics), _NONE),
     _Gap("loggingConfig", lambda spec: spec.logging_config is not None, _NONE),

@@ -65,6 +65,14 @@ class RecordsPolled:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordsFiltered:
+    """Records of a read that match no filter: they count as processed."""
+
+    shard_id: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pending:
     """What of a shard is undecided: the oldest record's arrival (epoch seconds), None when there is nothing.
 
@@ -177,6 +185,7 @@ Event = (
     | ShardFinished
     | ShardStopped
     | RecordsPolled
+    | RecordsFiltered
     | Pending
     | CallStarted
     | CallEnded

@@ -22,6 +22,7 @@ from headrace.stream.events import (
     Event,
     Pending,
     RecordsDropped,
+    RecordsFiltered,
     RecordsPolled,
     ShardFinished,
     ShardStopped,
@@ -112,6 +113,9 @@ class MappingMetrics:
             case RecordsPolled(_, count, _):
                 counts.polled += count
                 metrics.polled.labels(*labels).inc(count)
+            case RecordsFiltered(_, count):
+                counts.filtered_out += count
+                metrics.filtered_out.labels(*labels).inc(count)
             case CallStarted(_, batch):
                 counts.invoked += len(batch)
                 metrics.invoked.labels(*labels).inc(len(batch))

@@ -1,6 +1,6 @@
 """Reading one shard and keeping its lanes at work: the shell of the data plane. It has no rule in it.
 
-One record's way: a source's reader → `lanes.Lanes` → a lane's `batching.Buffer` → `delivering.py` → `checkpoints.py`.
+One record's way: a source's reader → `filtering.Filter` → `lanes.Lanes` → a lane's `batching.Buffer` → `delivering.py` → `checkpoints.py`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from typing import TYPE_CHECKING
 from headrace.errors import Reason, SourceError
 from headrace.stream import retry
 from headrace.stream.delivering import BatchDelivery, Step
-from headrace.stream.events import ConditionObserved, ConditionType, Observer, Pending, RecordsPolled
+from headrace.stream.events import (
+    ConditionObserved,
+    ConditionType,
+    Observer,
+    Pending,
+    RecordsFiltered,
+    RecordsPolled,
+)
 from headrace.stream.lanes import Lane, Lanes
 from headrace.stream.waiting import first
 
 if TYPE_CHECKING:
-    from headrace.records import Batch
+    from headrace.records import Batch, Polled
     from headrace.stream.checkpoints import CheckpointWriter
     from headrace.stream.destinations import Destination
     from headrace.stream.functions import Function
@@ -57,6 +64,7 @@ class ShardPoller:
     ) -> None:
         self._shard_id = shard_id
         delivery = replace(delivery, origin=replace(delivery.origin, shard_id=shard_id))
+        self._filter = delivery.filter
         self._deliver = BatchDelivery(shard_id, delivery, function, destination, observer, stop)
         self._reader = reader
         self._checkpoints = checkpoints
@@ -104,9 +112,7 @@ class ShardPoller:
             failures = 0
             self._source_reachable(None)
             self._observer(RecordsPolled(self._shard_id, len(polled.records), polled.behind))
-            self._lanes.add(((record, True) for record in polled.records), time.time())
-            if polled.ended:
-                self._lanes.end(time.time())
+            await self._add(polled)
             at_tip = not polled.records and not polled.behind
             if at_tip:
                 self._lanes.read_to_tip()
@@ -116,6 +122,17 @@ class ShardPoller:
                 return
             if not polled.behind:
                 await asyncio.sleep(max(0.0, POLL_INTERVAL - (time.monotonic() - began)))
+
+    async def _add(self, polled: Polled) -> None:
+        """Filters what was read and shares it out among the lanes; what no filter matches is decided by that."""
+        keeps = self._filter
+        sorted_out = [(record, keeps is None or keeps.keeps(record.event)) for record in polled.records]
+        self._lanes.add(sorted_out, time.time())
+        if polled.ended:
+            self._lanes.end(time.time())
+        if dropped := sum(not kept for _, kept in sorted_out):
+            self._observer(RecordsFiltered(self._shard_id, dropped))
+            await self._checkpoints.advance(self._lanes.checkpoint())
 
     def _source_reachable(self, error: SourceError | None) -> None:
         kind = ConditionType.SOURCE_REACHABLE

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headrace.filter_patterns import DataKey
 from headrace.stream.batching import LAMBDA_EVENT, BatchLimits
+from headrace.stream.filtering import Filter, compile_filters
 from headrace.stream.functions.cloudevents import KINESIS_CLOUDEVENTS
 from headrace.stream.report import Origin
 from headrace.stream.retry import DROP_PATIENCE, RetryPolicy
@@ -30,6 +32,8 @@ class Delivery:
     report_failures: bool
     factor: int = 1
     """Lanes a shard has: `parallelizationFactor`."""
+    filter: Filter | None = None
+    """What records must match, None for all of them."""
 
 
 def delivery_of(mapping: EventSourceMapping) -> Delivery:
@@ -48,6 +52,7 @@ def delivery_of(mapping: EventSourceMapping) -> Delivery:
         lambda_protocol=spec.function.protocol == "lambda",
         report_failures="ReportBatchItemFailures" in spec.function_response_types,
         factor=spec.parallelization_factor,
+        filter=compile_filters(spec.filter_patterns, DataKey.KINESIS),
     )
 
 
