@@ -163,7 +163,7 @@ def _occurs(event: Any, path: tuple[str, ...]) -> bool:
 
 
 def _fields(parsed: dict[str, Any], at: Path) -> Fields:
-    if len(at) > DEEPEST_PATTERN:
+    if len(at) >= DEEPEST_PATTERN:
         raise InvalidPattern(f"nested more than {DEEPEST_PATTERN} levels deep")
     members = tuple((name, _condition(one, (*at, name))) for name, one in parsed.items() if name != _OR)
     return Fields(members, _alternatives(parsed[_OR], (*at, _OR)) if _OR in parsed else ())
