@@ -380,7 +380,6 @@ def test_other_sources_are_not_served_yet(source: str) -> None:
 @pytest.mark.parametrize(
     ("properties", "path"),
     [
-        ({"filterCriteria": filters('{"data":{"a":[1]}}')}, "filterCriteria"),
         ({"tumblingWindowInSeconds": 1}, "tumblingWindowInSeconds"),
         ({"kmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/k"}, "kmsKeyArn"),
         ({"metricsConfig": {"metrics": ["EventCount"]}}, "metricsConfig"),

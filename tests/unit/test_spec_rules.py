@@ -390,7 +390,8 @@ def test_all_broken_rules_are_told_at_once() -> None:
 )
 def test_a_pattern_that_is_none_is_refused(pattern: str) -> None:  # V16
     document = manifest(filterCriteria=filters('{"data":{"a":["b"]}}', pattern))
-    assert told(document) == ("spec.filterCriteria.filters[1].pattern: Invalid filter pattern definition.",)
+    (sentence,) = told(document)
+    assert sentence.startswith("spec.filterCriteria.filters[1].pattern: Invalid filter pattern definition.")
 
 
 @pytest.mark.parametrize("pattern", ['{"a":[null]}', '{"a":{"b":[{"exists":true}]}}', '{"$or":[{"a":[1]},{"b":[2]}]}'])
@@ -400,4 +401,5 @@ def test_a_pattern_with_lists_as_leaves_is_accepted(pattern: str) -> None:
 
 def test_a_pattern_nested_beyond_reason_is_refused() -> None:
     errors = told(manifest(filterCriteria=filters('{"a":' * 800)))
-    assert errors == ("spec.filterCriteria.filters[0].pattern: Invalid filter pattern definition.",)
+    (sentence,) = errors
+    assert sentence.startswith("spec.filterCriteria.filters[0].pattern: Invalid filter pattern definition.")

@@ -116,10 +116,7 @@ class MappingMetrics:
             case RecordsFiltered(_, count):
                 counts.filtered_out += count
                 metrics.filtered_out.labels(*labels).inc(count)
-            case CallStarted(_, batch):
-                counts.invoked += len(batch)
-                metrics.invoked.labels(*labels).inc(len(batch))
-            case CallEnded():
+            case CallStarted() | CallEnded():
                 self._called(event)
             case DiscardDelivered() | DeliveryFailed() | RecordsDropped():
                 self._discarded(event)
@@ -132,8 +129,12 @@ class MappingMetrics:
             case _:
                 pass
 
-    def _called(self, event: CallEnded) -> None:
+    def _called(self, event: CallStarted | CallEnded) -> None:
         metrics, labels = self._metrics, self._labels
+        if isinstance(event, CallStarted):
+            self.counts.invoked += len(event.batch)
+            metrics.invoked.labels(*labels).inc(len(event.batch))
+            return
         match event.outcome:
             case PartiallyFailed(first):
                 self._failed(len(event.batch) - first)

@@ -1,6 +1,7 @@
 """Reading one shard and keeping its lanes at work: the shell of the data plane. It has no rule in it.
 
-One record's way: a source's reader → `filtering.Filter` → `lanes.Lanes` → a lane's `batching.Buffer` → `delivering.py` → `checkpoints.py`.
+One record's way: a source's reader → `filtering.Filter` → `lanes.Lanes` → a lane's `batching.Buffer` →
+`delivering.py` → `checkpoints.py`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL = 1.0
 """Seconds from one read to the next at the tip (contract B.1)."""
+FILTERED_AT_A_TIME = 100
+"""Records that are filtered before others get their turn."""
 SOURCE_BACKOFF = 10.0
 """Longest pause in seconds after a read that failed."""
 
@@ -125,14 +128,24 @@ class ShardPoller:
 
     async def _add(self, polled: Polled) -> None:
         """Filters what was read and shares it out among the lanes; what no filter matches is decided by that."""
-        keeps = self._filter
-        sorted_out = [(record, keeps is None or keeps.keeps(record.event)) for record in polled.records]
-        self._lanes.add(sorted_out, time.time())
+        kept = await self._sort_out(polled.records)
+        self._lanes.add(zip(polled.records, kept, strict=True), time.time())
         if polled.ended:
             self._lanes.end(time.time())
-        if dropped := sum(not kept for _, kept in sorted_out):
+        if dropped := kept.count(False):
             self._observer(RecordsFiltered(self._shard_id, dropped))
             await self._checkpoints.advance(self._lanes.checkpoint())
+
+    async def _sort_out(self, records: Batch) -> list[bool]:
+        """Which records are to be delivered; other shards get their turn meanwhile."""
+        if self._filter is None:
+            return [True] * len(records)
+        kept: list[bool] = []
+        for index, record in enumerate(records):
+            if index % FILTERED_AT_A_TIME == FILTERED_AT_A_TIME - 1:
+                await asyncio.sleep(0)
+            kept.append(self._filter.keeps(record.event))
+        return kept
 
     def _source_reachable(self, error: SourceError | None) -> None:
         kind = ConditionType.SOURCE_REACHABLE
