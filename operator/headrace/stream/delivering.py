@@ -6,6 +6,8 @@ has the answer classified, hands over failure records. After this: `checkpoints.
 
 from __future__ import annotations
 
+import asyncio
+import math
 import random
 import time
 import uuid
@@ -13,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headrace.errors import DestinationError
+from headrace.errors import DestinationError, Reason
 from headrace.records import Head
 from headrace.stream import retry
 from headrace.stream.classify import Refused, classify
@@ -31,8 +33,6 @@ from headrace.stream.report import failure_record
 from headrace.stream.waiting import first
 
 if TYPE_CHECKING:
-    import asyncio
-
     from headrace.records import Batch
     from headrace.stream.classify import Outcome
     from headrace.stream.destinations import Destination
@@ -91,8 +91,8 @@ class BatchDelivery:
         match action:
             case retry.Invoke(batch, attempt):
                 return retry.Called(await self._invoke(batch, attempt, lane))
-            case retry.Publish(discard):
-                return await self._publish(discard, lane)
+            case retry.Publish(discard, until):
+                return await self._publish(discard, until, lane)
             case retry.Drop(discard):
                 self.observer(RecordsDropped(self.shard_id, discard, self.destination is not None, lane))
                 return retry.Dropped()
@@ -118,18 +118,25 @@ class BatchDelivery:
         self.observer(CallEnded(self.shard_id, batch, attempt, request_id, outcome, took, lane=lane))
         return outcome
 
-    async def _publish(self, discard: Discard, lane: int) -> retry.Published | retry.NotPublished:
+    async def _publish(self, discard: Discard, until: float, lane: int) -> retry.Published | retry.NotPublished:
         if self.destination is None:
             return retry.NotPublished()
         request_id = self._request_id(discard.called)
         record = failure_record(self.delivery.origin, discard, request_id, self._request_id(discard.records))
         try:
-            await self.destination.publish(record)
+            async with asyncio.timeout(None if until == math.inf else max(0.0, until - time.time())):
+                await self.destination.publish(record)
+        except TimeoutError:
+            late = DestinationError(Reason.UNREACHABLE, "the destination did not answer in time")
+            return self._not_published(discard, late, lane)
         except DestinationError as error:
-            self.observer(DeliveryFailed(self.shard_id, discard, error.reason, error.message, lane))
-            return retry.NotPublished()
+            return self._not_published(discard, error, lane)
         self.observer(DiscardDelivered(self.shard_id, discard, request_id, lane))
         return retry.Published()
+
+    def _not_published(self, discard: Discard, error: DestinationError, lane: int) -> retry.NotPublished:
+        self.observer(DeliveryFailed(self.shard_id, discard, error.reason, error.message, lane))
+        return retry.NotPublished()
 
     def _tell_wait(self, state: State, lane: int) -> None:
         seconds = state.not_before - time.time()

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 DELIVERY_BACKOFF = 10.0
 """Longest pause in seconds between two tries to reach a destination."""
 DROP_PATIENCE = 10.0
-"""Seconds after which `deliveryPolicy: Drop` begins no further try; with the last try's own time-out, at most 15."""
+"""Seconds after which `deliveryPolicy: Drop` begins no further try."""
+DELIVERY_GRACE = 5.0
+"""Seconds that a try begun in time may still take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Hand these records' failure record to the destination."""
+    """Hand these records' failure record to the destination; a try that has not ended `until` then has failed."""
 
     discard: Discard
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +262,7 @@ def _hand_over(state: State, discard: Discard, now: float, policy: RetryPolicy) 
         return Drop(discard)
     if now < state.not_before:
         return Wait(state.not_before)
-    return Publish(discard)
+    return Publish(discard, _deadline(state, policy) + DELIVERY_GRACE)
 
 
 def _deadline(state: State, policy: RetryPolicy) -> float:
