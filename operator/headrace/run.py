@@ -93,6 +93,11 @@ class Run:
         health = Health()
         source = mapping.spec.event_source_arn or ""
         counting = metrics.observer(mapping.metadata.namespace, mapping.metadata.name, source, health)
+        if mapping.spec.aws.credentials is not None:
+            log.warning(
+                "spec.aws.credentials names a Secret of a cluster; here AWS credentials come from the environment",
+                mapping=mapping.key,
+            )
         observers: list[Observer] = [health, counting, logs.observer(mapping.key)]
         if self.watch is not None:
             observers.append(self.watch)

@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import kopf
 import structlog
@@ -52,18 +52,20 @@ async def run_operator(settings: OperatorSettings, stop: asyncio.Event) -> None:
     """Until `stop` is set, or SIGTERM or SIGINT set it; raises ClusterError when there is no cluster to be found."""
     set_on_signal(stop)
     registry = CollectorRegistry()
-    async with connect() as cluster:
+    ready, end = asyncio.Event(), asyncio.Event()
+    async with (
+        connect() as cluster,
+        serve(settings.metrics_port, registry, ready.is_set, settings.metrics_host),
+    ):
         if not await _crd_served(cluster, settings, stop):
             return
         liveness = Liveness(time.monotonic)
         queue = Workqueue(Reconciler(cluster, liveness, settings.poller), registry)
         handlers = kopf.OperatorRegistry()
         register(handlers, queue, liveness)
-        ready, end = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(_watch(handlers, settings, ready, stop, end))
-            async with serve(settings.metrics_port, registry, ready.is_set, settings.metrics_host):
-                await _work(queue, liveness, stop, watching)
+            await _work(queue, liveness, stop, watching)
             end.set()  # the last: kopf takes every task that is left for one of its own, and waits for it
 
 
@@ -136,6 +138,7 @@ async def _watch(
         registry=handlers,
         settings=_kopf_settings(),
         standalone=True,
+        identity=cast("Any", "headrace"),  # of no use without peering, but kopf would look for a user name
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
         ready_flag=ready,

@@ -76,10 +76,14 @@ class Workqueue:
 
     async def run(self) -> None:
         """Owns the workers; whatever was marked before is begun now."""
-        async with asyncio.TaskGroup() as self._tasks:
-            for key, entry in self._entries.items():
-                self._ensure_worker(key, entry)
-            await asyncio.Event().wait()
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
+                for key, entry in self._entries.items():
+                    self._ensure_worker(key, entry)
+                await asyncio.Event().wait()
+            finally:
+                self._tasks = None  # what is marked from now on is seen at the next start
 
     def mark(self, key: Key, scope: Scope, *, urgent: bool = False) -> None:
         """A mapping is to be looked at, soon; `urgent` (its spec changed) does not wait out an earlier failure."""
