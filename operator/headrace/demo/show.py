@@ -18,7 +18,7 @@ import structlog
 from headrace.demo import summary
 from headrace.demo.account import settle
 from headrace.demo.board import Board, Tone
-from headrace.demo.emulator import emulator
+from headrace.demo.emulator import EmulatorFailed, emulator
 from headrace.demo.function import SampleFunction, served
 from headrace.demo.isolation import ACCOUNT, REGION, isolated
 from headrace.demo.orders import Plan, Producer
@@ -192,6 +192,10 @@ def _mapping(url: str) -> EventSourceMapping:
     )
 
 
+LAST_WORDS = 2.0
+"""Seconds in which the end of the emulator's process is noticed."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Played:
     """What the play leaves behind for the account: the producer's records and Headrace's own counts."""
@@ -223,7 +227,11 @@ async def _play(stage: _Stage, plan: Plan, screen: Screen) -> _Played:
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(stage.emulator.watch())
         tasks.create_task(run.run())
-        await producer.write(plan, be_busy)
+        try:
+            await producer.write(plan, be_busy)
+        except FAILURES:
+            await asyncio.sleep(LAST_WORDS)  # an emulator that has ended says more than a broken connection
+            raise
         with suppress(TimeoutError):  # then the account tells what is missing
             async with asyncio.timeout(PATIENCE):
                 await decided.wait()
@@ -240,7 +248,7 @@ def _explain(group: BaseExceptionGroup[Any], screen: Screen) -> int:
     expected, rest = group.split((HeadraceError, OSError, *FAILURES))
     if expected is None or rest is not None:
         raise group
-    error: BaseException = expected
+    error: BaseException = expected.subgroup(EmulatorFailed) or expected
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     screen.write("", f"The demo failed: {str(error) or type(error).__name__}", style="red")
