@@ -253,6 +253,9 @@ def _aws(endpoint_url: str | None) -> AwsSettings:
     from headrace.stream.aws import AwsSettings  # noqa: PLC0415
 
     prefix = "AWS_ENDPOINT_URL_"
+    for option, url in {"--endpoint-url": endpoint_url, **_endpoints()}.items():
+        if url and not url.startswith(("http://", "https://")):
+            _fail(f"{option}: must be an http:// or https:// URL")
     services = {
         name.removeprefix(prefix).replace("_", "").lower(): value
         for name, value in _endpoints().items()

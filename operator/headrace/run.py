@@ -116,7 +116,7 @@ class Run:
                 await run_mapping(one.mapping, store, self.settings.aws, one.observer, self.stop)
             except Exception as error:  # noqa: BLE001 - told, and tried again
                 failures += 1
-                pause = backoff(failures, 60.0)
+                pause = backoff(failures, 10.0)
                 one.observer(Faulted("the mapping", error, pause))
                 await first(pause, self.stop)
 

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from headrace.arns import Arn, SourceKind, parse_arn, source_kind_of
 from headrace.errors import InvalidMapping
 from headrace.records import StartingPosition
-from headrace.spec_base import ArnText, EpochSeconds, Flag, KeyArn, Part, Text, Whole, allowed, without_nulls
+from headrace.spec_base import ArnText, EpochSeconds, Flag, KeyArn, Part, Whole, allowed, without_nulls
 from headrace.spec_errors import RULES_BROKEN, sentences
 from headrace.spec_groups import Aws, Function, Poller, RetryBackoff
 from headrace.spec_parts import (
@@ -213,6 +213,9 @@ class EventSourceMappingSpec(Part):
         return tuple(one.pattern for one in self.filter_criteria.filters) if self.filter_criteria is not None else ()
 
 
+_UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+
+
 class Metadata(BaseModel):
     """What of a Kubernetes object's metadata matters here; the rest is ignored."""
 
@@ -240,7 +243,7 @@ class Metadata(BaseModel):
             json_schema_extra=allowed("lower-case letters, digits and -, at most 63 characters (a DNS-1123 label)"),
         ),
     ] = "default"
-    uid: Text | None = None
+    uid: Annotated[str, Field(strict=True, pattern=_UUID_PATTERN, json_schema_extra=allowed("a UUID"))] | None = None
     creation_timestamp: datetime | None = None
     generation: int | None = None
 

@@ -68,8 +68,8 @@ _NOT_A_URL = "an http:// or https:// URL"
 def _check_url(url: str) -> str:
     try:
         parts = urlsplit(url)
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        usable = bool((parts.hostname or "").encode("idna")) and parts.port != 0
+    except ValueError:  # UnicodeError among them: a label of a name that is empty or too long
         usable = False
     if not usable:
         raise refuse(f"must be {_NOT_A_URL} with a host")

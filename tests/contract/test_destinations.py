@@ -285,7 +285,7 @@ async def test_a_large_object_may_take_longer_than_a_message(monkeypatch: pytest
     async def slowly(request: web.Request) -> web.Response:
         await asyncio.sleep(0.8)
         await request.read()
-        return web.Response()
+        return web.Response(headers={"ETag": '"e"'})
 
     def holding(size: int) -> FailureRecord:
         batch = (stream_record(1, event=b'"' + b"x" * size + b'"'),)
@@ -304,7 +304,7 @@ async def test_a_bucket_in_another_region_is_followed_there() -> None:
     def elsewhere(request: web.Request) -> web.Response:
         scopes.append(request.headers["Authorization"].split("/")[2])
         if scopes[-1] == "ap-south-1":
-            return web.Response()
+            return web.Response(headers={"ETag": '"e"'})
         text = "" if request.method == "HEAD" else "<Error><Code>PermanentRedirect</Code></Error>"
         return web.Response(status=301, text=text, headers={"x-amz-bucket-region": "ap-south-1"})
 
@@ -340,3 +340,12 @@ async def test_a_bucket_is_part_of_the_path_where_the_endpoint_is_not_amazons(mo
         finally:
             await destination_by_environment.aclose()
     assert paths == ["/failed", "/failed"]
+
+
+@pytest.mark.parametrize("body", ["", "{}", "[]", "<html>log in</html>", '"fine"'])
+@pytest.mark.parametrize("kind", ["sqs", "sns", "s3"])
+async def test_an_answer_that_confirms_nothing_is_no_delivery(kind: str, body: str) -> None:
+    """A captive portal, a proxy, a wrong endpoint: 200, and nobody has the record."""
+    async with answering(lambda _: web.Response(text=body)) as url, opened(ARNS[kind], url) as destination:
+        error = await refusal(destination.publish(failure(1)))
+    assert error.reason in {Reason.SERVICE_ERROR, Reason.REJECTED, Reason.UNREACHABLE}

@@ -160,3 +160,20 @@ async def test_a_refused_certificate_is_not_connected_and_tells_no_secret(functi
     assert isinstance(answer, NoResponse)
     assert answer.fault is Fault.NOT_CONNECTED
     assert "secret" not in answer.detail
+
+
+async def test_the_url_is_used_exactly_as_given() -> None:
+    asked: list[bytes] = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readline()).split()[1])
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+
+    async with raw_server(note) as url, calling(url + "fn/a%2fb/%7Ex/../y;z?q=%20+&p=%41") as function:
+        assert isinstance(await function.invoke(CALL), Response)
+    assert asked == [b"/fn/a%2fb/%7Ex/../y;z?q=%20+&p=%41"]
+
+
+async def test_a_host_that_is_none_is_not_connected() -> None:
+    assert await fault("http://a..b/") is Fault.NOT_CONNECTED

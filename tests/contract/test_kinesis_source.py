@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 
 from headrace.errors import Reason, SourceError
 from headrace.records import After, Position, Record, Start
@@ -183,3 +186,57 @@ async def test_shards_are_listed_page_after_page(kinesis_local: str) -> None:
 def test_the_servers_second_is_refined_only_by_a_clock_that_agrees(before: float, expected: float) -> None:
     assert server_time("Thu, 14 Nov 2019 00:38:06 GMT", before) == expected
     assert server_time(None, before) == before
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'"text"', b"<html>", b'{"Shards":[{}],"Records":[{}]}', b"null"])
+async def test_an_answer_that_is_none_of_kinesis_is_the_sources_fault(body: bytes) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=body, content_type="application/x-amz-json-1.1")
+
+    async with answering(answer) as url:
+        source = source_of(f"arn:aws:kinesis:{REGION}:000000000000:stream/s", url)
+        reader = source.reader(SHARD, Start())
+        for attempt in (source.shards, reader.read):
+            with pytest.raises(SourceError) as caught:
+                await attempt()
+            assert caught.value.reason is Reason.SERVICE_ERROR
+        await source.aclose()
+
+
+async def test_credentials_that_are_mended_are_taken_up(
+    ministack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may come from a file that is written later, or rewritten."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    async with client("kinesis", ministack) as kinesis:
+        stream = await make_stream(kinesis)
+    source = source_of(stream.arn, ministack)
+    with pytest.raises(SourceError) as caught:
+        await source.shards()
+    assert caught.value.reason is Reason.INVALID_CREDENTIALS
+    file.write_text("[default]\naws_access_key_id = test\naws_secret_access_key = test\n")
+    assert len(await source.shards()) == 1
+    await source.aclose()
+
+
+async def test_an_endpoint_that_is_no_url_is_told_and_not_our_own_fault() -> None:
+    source = source_of(f"arn:aws:kinesis:{REGION}:000000000000:stream/s", "localhost:4566")
+    with pytest.raises(SourceError):
+        await source.shards()
+    await source.aclose()
+
+
+@asynccontextmanager
+async def answering(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()

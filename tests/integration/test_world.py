@@ -15,7 +15,7 @@ import pytest
 from tests.support import aws, servers
 from tests.support.aws import make_queue, make_stream, unique
 from tests.support.function import RecordingFunction, fails_on, function_error, success
-from tests.support.headrace import Running, mapping, on_failure, run, write
+from tests.support.headrace import Running, finished, mapping, on_failure, run, write
 from tests.support.servers import free_port
 
 ARN = f"arn:aws:kinesis:{aws.REGION}:000000000000:stream/"
@@ -353,3 +353,15 @@ async def test_an_idle_run_ends_by_itself_even_when_the_function_never_had_work(
     async with run(file, ministack, "--exit-when-idle", 0.2) as running:
         assert await running.end() == 0
     assert function.calls == [], "a function is called with batches only"
+
+
+async def test_an_endpoint_that_is_no_url_is_refused_before_anything_is_polled(tmp_path: Path) -> None:
+    file = write(tmp_path, mapping(ARN + "s", "http://127.0.0.1:1/"))
+    for arguments, environment in (
+        (("--endpoint-url", "localhost:4566"), {}),
+        ((), {"AWS_ENDPOINT_URL": "localhost:4566"}),
+        ((), {"AWS_ENDPOINT_URL_SQS": "localhost:4566"}),
+    ):
+        ended, output = await finished("run", "-f", file, *arguments, environment=environment)
+        name = arguments[0] if arguments else next(iter(environment))
+        assert (ended, output) == (2, f"{name}: must be an http:// or https:// URL\n")

@@ -91,7 +91,7 @@ class RecordingFunction:
         self.url = f"http://127.0.0.1:{address[1]}/"
         return runner
 
-    async def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         """Waits until a condition holds; fails with what was seen."""
         try:
             async with asyncio.timeout(seconds):

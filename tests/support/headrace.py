@@ -66,7 +66,7 @@ class Running:
     def summary(self) -> dict[str, Any]:
         return self.logged("summary")[-1]
 
-    async def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         try:
             async with asyncio.timeout(seconds):
                 while not condition():
@@ -78,7 +78,7 @@ class Running:
         if not condition():
             raise AssertionError("not reached; log:\n" + "".join(self.lines[-40:]))
 
-    async def end(self, seconds: float = 30.0) -> int:
+    async def end(self, seconds: float = 60.0) -> int:
         """Waits for the process to end by itself."""
         try:
             async with asyncio.timeout(seconds):

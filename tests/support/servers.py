@@ -74,7 +74,7 @@ def ministack(folder: Path, port: int | None = None) -> Iterator[str]:
 
 
 def has_kinesis_local() -> bool:
-    return shutil.which("node") is not None and KINESIS_LOCAL.is_dir()
+    return shutil.which("node") is not None and (KINESIS_LOCAL / "main.js").is_file()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from headrace.records import Batch, Checkpoint, Head, LaneProgress, Polled, Shar
 from headrace.stream import lanes, poller
 from headrace.stream.batching import BatchLimits
 from headrace.stream.checkpoints import CheckpointWriter
-from headrace.stream.events import CallEnded, ConditionObserved, ConditionType, Event, Waiting
+from headrace.stream.events import CallEnded, ConditionObserved, ConditionType, Event, Faulted, Waiting
 from headrace.stream.functions import Call, NoResponse, Response
 from headrace.stream.report import FailureRecord, Origin
 from headrace.stream.retry import RetryPolicy
@@ -34,7 +34,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 class Reader:
     """Answers as scripted, then at the tip for ever."""
 
-    script: list[Polled | SourceError]
+    script: list[Polled | Exception]
     reads: int = 0
 
     async def read(self) -> Polled:
@@ -43,7 +43,7 @@ class Reader:
         if not self.script:
             return Polled()
         answer = self.script.pop(0)
-        if isinstance(answer, SourceError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
@@ -304,3 +304,14 @@ async def test_request_ids_are_the_same_for_the_same_batch_in_every_life() -> No
     other = Bench(ending(records(1, 2, 3)))
     assert await other.run()
     assert other.function.calls[0].request_id not in seen
+
+
+async def test_whatever_reading_meets_the_call_in_flight_goes_on() -> None:
+    bench = Bench(
+        Reader([Polled(records(1)), KeyError("Records"), TypeError("garbage"), Polled(records(2)), Polled(ended=True)])
+    )
+    bench.function.delay = 0.05
+    assert await bench.run()
+    assert bench.function.events == ['{"Records":[{"n":1}]}', '{"Records":[{"n":2}]}']
+    assert [call.attempt for call in bench.function.calls] == [1, 1]
+    assert len(bench.of(Faulted)) == 2

@@ -190,8 +190,16 @@ def test_a_uid_is_used_and_without_one_the_name_makes_it() -> None:
     document = manifest()
     root = uuid.uuid5(uuid.NAMESPACE_DNS, "headrace.dev")
     assert parse_mapping(document).resolved_uid == str(uuid.uuid5(root, "shop/orders"))
-    document["metadata"]["uid"] = "u-1"
-    assert parse_mapping(document).resolved_uid == "u-1"
+    document["metadata"]["uid"] = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+    assert parse_mapping(document).resolved_uid == "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+    document["metadata"]["uid"] = "zzz"
+    assert told(document) == ("metadata.uid: must be a UUID",)
+
+
+@pytest.mark.parametrize("url", ["http://a..b/", f"http://{'x' * 64}.example/", "http:///path", "http://h:99999/"])
+def test_a_url_without_a_usable_host_is_refused(url: str) -> None:
+    (sentence,) = told(manifest(function={"url": url}))
+    assert sentence.startswith("spec.function.url: must be an http:// or https:// URL")
 
 
 def test_metadata_and_status_of_the_api_server_are_not_in_the_way() -> None:

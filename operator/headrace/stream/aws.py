@@ -27,14 +27,26 @@ from botocore.exceptions import (
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
+from botocore.loaders import create_loader
+from botocore.parsers import ResponseParserError
 
 from headrace.errors import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FAILURES = (BotoCoreError, ClientError, aiohttp.ClientError, TimeoutError, asyncio.TimeoutError, ConnectionError)
-"""Everything a call to AWS may raise besides our own bugs."""
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What botocore's parser, and ours, raise on an answer that is not in the service's form, and for a bad endpoint."""
+FAILURES = (
+    BotoCoreError,
+    ClientError,
+    ResponseParserError,
+    aiohttp.ClientError,
+    TimeoutError,
+    ConnectionError,
+    *MALFORMED,
+)
+"""Everything a call to AWS may raise."""
 
 CONNECT_TIMEOUT = 5.0
 
@@ -109,6 +121,16 @@ class AwsSettings:
         return self.service_endpoints.get(service) or mapping_endpoint or self.endpoint_url
 
 
+_LOADER = create_loader()
+"""One for the process: the services' models are large, and the same for every mapping."""
+
+
+def _session() -> AioSession:
+    session = get_session()
+    session.register_component("data_loader", _LOADER)
+    return session
+
+
 @dataclass(frozen=True, slots=True)
 class AwsAccess:
     """How one mapping reaches AWS."""
@@ -119,7 +141,7 @@ class AwsAccess:
 
     async def client(self, service: str, region: str, stack: AsyncExitStack, *, read_timeout: float) -> Any:
         """A client without retries of its own (the callers pace and back off), closed with `stack`."""
-        session = get_session()
+        session = _session()
         if self.role_arn is not None:
             session = await self._assumed(session, region, self.role_arn)
         endpoint = self.settings.endpoint(service, self.endpoint_url)
@@ -150,7 +172,7 @@ class AwsAccess:
             role_arn=role_arn,
             extra_args={"RoleSessionName": "headrace"},
         )
-        assumed = get_session()
+        assumed = _session()
         assumed.register_component("credential_provider", _Assumed(fetcher))
         return assumed
 
@@ -205,32 +227,52 @@ def _reason_of_answer(error: ClientError) -> tuple[Reason, str]:
     return (Reason.SERVICE_ERROR if status >= 500 else Reason.REJECTED), words  # noqa: PLR2004
 
 
+@dataclass(slots=True, eq=False)
+class _Made:
+    """A client, how many calls are using it, and what closes it."""
+
+    client: Any
+    stack: AsyncExitStack
+    users: int = 0
+
+
 class Client:
-    """One service's client, made at its first call."""
+    """One service's client, made at its first call, and anew once its credentials were refused: they may be mended."""
 
     def __init__(self, access: AwsAccess, service: str, region: str, *, read_timeout: float) -> None:
         self._access = access
         self._service = service
         self._region = region
         self._read_timeout = read_timeout
-        self._stack = AsyncExitStack()
         self._making = asyncio.Lock()
-        self._client: Any = None
+        self._made: _Made | None = None
 
-    async def open(self) -> None:
+    async def open(self) -> _Made:
         """Makes the client unless it is there: mostly work of our own, a second of it where the processor is scarce."""
         async with self._making:
-            if self._client is None:
-                self._client = await self._access.client(
-                    self._service, self._region, self._stack, read_timeout=self._read_timeout
-                )
+            if self._made is None:
+                stack = AsyncExitStack()
+                client = await self._access.client(self._service, self._region, stack, read_timeout=self._read_timeout)
+                self._made = _Made(client, stack)
+            return self._made
 
     async def call(self, operation: str, **arguments: Any) -> Any:
         """Calls an operation by its Python name; raises one of FAILURES."""
-        if self._client is None:
-            await self.open()
-        return await getattr(self._client, operation)(**arguments)
+        made = self._made or await self.open()
+        made.users += 1
+        try:
+            return await getattr(made.client, operation)(**arguments)
+        except FAILURES as error:
+            if reason_of(error)[0] is Reason.INVALID_CREDENTIALS and self._made is made:
+                self._made = None
+            raise
+        finally:
+            made.users -= 1
+            if made is not self._made and not made.users:
+                await made.stack.aclose()
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        await self._stack.aclose()
+        made, self._made = self._made, None
+        if made is not None:
+            await made.stack.aclose()

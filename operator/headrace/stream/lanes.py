@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BUFFERED_BATCHES = 2
 """Reading pauses while a lane holds so many batches, ..."""
-BUFFERED_BYTES = 16 * 1024 * 1024
+BUFFERED_BYTES = 8 * 1024 * 1024
 """... or all of them together so many bytes."""
 
 

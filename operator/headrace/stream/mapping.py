@@ -97,7 +97,9 @@ class _MappingRun:
             try:
                 pause = await self._start_listed(tasks)
                 failures = 0
-            except (SourceError, StoreError) as error:
+            except LeaseLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - a listing that fails stops no shard that is being read
                 failures += 1
                 pause = backoff(failures, LONGEST_PAUSE)
                 self._tell_unlisted(error, pause)
@@ -166,15 +168,21 @@ class _MappingRun:
                 failures += 1
                 self._condition(ConditionType.DESTINATION_REACHABLE, error)
                 await asyncio.sleep(backoff(failures, LONGEST_PAUSE))
+            except Exception as error:  # noqa: BLE001 - a look that fails stops no shard
+                failures += 1
+                pause = backoff(failures, LONGEST_PAUSE)
+                self.observer(Faulted("looking at the destination", error, pause))
+                await asyncio.sleep(pause)
             else:
                 self._condition(ConditionType.DESTINATION_REACHABLE, None)
                 return
 
-    def _tell_unlisted(self, error: SourceError | StoreError, pause: float) -> None:
+    def _tell_unlisted(self, error: Exception, pause: float) -> None:
         if isinstance(error, SourceError):
             self._condition(ConditionType.SOURCE_REACHABLE, error)
         else:
-            self.observer(Faulted("checkpoints", error, pause))
+            what = "checkpoints" if isinstance(error, StoreError) else "listing the shards"
+            self.observer(Faulted(what, error, pause))
 
     def _condition(self, kind: ConditionType, error: SourceError | DestinationError | None) -> None:
         if error is None:

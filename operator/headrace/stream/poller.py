@@ -18,6 +18,7 @@ from headrace.stream.delivering import BatchDelivery, Step
 from headrace.stream.events import (
     ConditionObserved,
     ConditionType,
+    Faulted,
     Observer,
     Pending,
     RecordsFiltered,
@@ -106,11 +107,11 @@ class ShardPoller:
             began = time.monotonic()
             try:
                 polled = await self._reader.read()
-            except SourceError as error:
+            except Exception as error:  # noqa: BLE001 - whatever reading meets, the calls in flight have no part in it
                 failures += 1
-                self._source_reachable(error)
-                self._tell_pending(at_tip=False)
-                await asyncio.sleep(backoff(failures, SOURCE_BACKOFF))
+                pause = backoff(failures, SOURCE_BACKOFF)
+                self._tell_unread(error, pause)
+                await asyncio.sleep(pause)
                 continue
             failures = 0
             self._source_reachable(None)
@@ -146,6 +147,13 @@ class ShardPoller:
                 await asyncio.sleep(0)
             kept.append(self._filter.keeps(record.event))
         return kept
+
+    def _tell_unread(self, error: Exception, pause: float) -> None:
+        if isinstance(error, SourceError):
+            self._source_reachable(error)
+        else:
+            self._observer(Faulted(f"reading {self._shard_id}", error, pause))
+        self._tell_pending(at_tip=False)
 
     def _source_reachable(self, error: SourceError | None) -> None:
         kind = ConditionType.SOURCE_REACHABLE

@@ -41,16 +41,23 @@ class DestinationClient:
             Reason.UNREACHABLE: "check the network and the endpoint",
         }
 
-    async def call(self, operation: str, *, upload_seconds: float = 0.0, **arguments: Any) -> Any:
-        """One API call, bounded in time; everything that goes wrong becomes a DestinationError."""
+    async def call(self, operation: str, *, wants: str, upload_seconds: float = 0.0, **arguments: Any) -> Any:
+        """One API call, bounded in time; everything that goes wrong becomes a DestinationError.
+
+        Gives the member `wants` of the answer: without it the call is not confirmed, whatever its status says.
+        """
         try:
             await self._client.open()
             async with asyncio.timeout(CALL_TIMEOUT + upload_seconds):
-                return await self._client.call(operation, **arguments)
+                answer = await self._client.call(operation, **arguments)
+            if confirmed := answer.get(wants):
+                return confirmed
         except FAILURES as error:
             reason, words = reason_of(error)
             advice = self._advice.get(reason, "it is tried again")
             raise DestinationError(reason, f"{self._arn}: {words}; {advice}") from error
+        sentence = f"{self._arn}: the answer confirms nothing, it has no {wants}; check the endpoint"
+        raise DestinationError(Reason.SERVICE_ERROR, sentence)
 
     async def aclose(self) -> None:
         """Closes the connections."""

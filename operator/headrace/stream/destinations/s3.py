@@ -27,13 +27,14 @@ class S3Bucket:
 
     async def check(self) -> None:
         """HeadBucket."""
-        await self._client.call("head_bucket", Bucket=self._bucket)
+        await self._client.call("head_bucket", wants="ResponseMetadata", Bucket=self._bucket)
 
     async def publish(self, record: FailureRecord) -> None:
         """Writes one object."""
         body = record.object_body()
         await self._client.call(
             "put_object",
+            wants="ETag",
             upload_seconds=len(body) / SLOWEST_UPLOAD,
             Bucket=self._bucket,
             Key=record.object_key(self._mapping_uid),

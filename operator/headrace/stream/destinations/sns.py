@@ -26,11 +26,13 @@ class SnsTopic:
 
     async def check(self) -> None:
         """Looks the topic up."""
-        await self._client.call("get_topic_attributes", TopicArn=self._topic)
+        await self._client.call("get_topic_attributes", wants="Attributes", TopicArn=self._topic)
 
     async def publish(self, record: FailureRecord) -> None:
         """Publishes one message: what a queue would get."""
-        await self._client.call("publish", TopicArn=self._topic, Message=record.message(MESSAGE_LIMIT).decode())
+        await self._client.call(
+            "publish", wants="MessageId", TopicArn=self._topic, Message=record.message(MESSAGE_LIMIT).decode()
+        )
 
     async def aclose(self) -> None:
         """Closes the connections."""

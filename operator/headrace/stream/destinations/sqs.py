@@ -25,14 +25,15 @@ class SqsQueue:
 
     async def check(self) -> None:
         """Looks the queue up."""
-        await self._client.call("get_queue_url", **self._queue)
+        await self._client.call("get_queue_url", wants="QueueUrl", **self._queue)
 
     async def publish(self, record: FailureRecord) -> None:
         """Sends one message; the queue's address is looked up once and again after a failure."""
         try:
             if self._url is None:
-                self._url = (await self._client.call("get_queue_url", **self._queue))["QueueUrl"]
-            await self._client.call("send_message", QueueUrl=self._url, MessageBody=record.message().decode())
+                self._url = await self._client.call("get_queue_url", wants="QueueUrl", **self._queue)
+            message = record.message().decode()
+            await self._client.call("send_message", wants="MessageId", QueueUrl=self._url, MessageBody=message)
         except DestinationError:
             self._url = None
             raise

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from yarl import URL
 
 from headrace.stream.functions import Call, Fault, NoResponse, Response
 
@@ -57,6 +59,7 @@ class HttpFunction:
 
     def __init__(self, settings: FunctionSettings) -> None:
         self._settings = settings
+        self._url = URL(settings.url, encoded=True)  # exactly as given: escapes and dots may be signed, or meant
         tracing = aiohttp.TraceConfig()
         tracing.on_connection_reuseconn.append(_on_reuse)
         tracing.on_connection_create_end.append(_on_connect)
@@ -76,15 +79,15 @@ class HttpFunction:
             async with asyncio.timeout(CONNECT_TIMEOUT) as patience:
                 connection = _Connection(patience, allowed)
                 async with self._session.post(
-                    self._settings.url,
-                    data=call.event,
+                    self._url,
+                    data=io.BytesIO(call.event),  # sent in pieces, so that a large event holds up nobody
                     headers=self._headers(call, time.time() + allowed),
                     allow_redirects=False,
                     trace_request_ctx=connection,
                 ) as answer:
                     connection.answered = True
                     return await _read(answer)
-        except (TimeoutError, aiohttp.ClientError, ConnectionError) as error:
+        except (TimeoutError, aiohttp.ClientError, ConnectionError, ValueError) as error:
             return _fault(error, connection, allowed)
 
     def _headers(self, call: Call, deadline: float) -> dict[str, str]:

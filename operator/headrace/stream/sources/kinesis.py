@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,10 +18,10 @@ from botocore.exceptions import ClientError
 
 from headrace.errors import Reason, SourceError, Throttled
 from headrace.records import After, Polled, Position, Record, Shard, Start
-from headrace.stream.aws import FAILURES, AwsAccess, Client, reason_of
+from headrace.stream.aws import FAILURES, MALFORMED, AwsAccess, Client, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 READ_TIMEOUT = 30.0
 """Seconds for one answer, which may be 10 MB."""
@@ -72,7 +73,8 @@ class Kinesis:
         found: list[Shard] = []
         while True:
             answer = await self.call("list_shards", **arguments)
-            found += [_shard(entry) for entry in answer["Shards"]]
+            with understanding(self._facts):
+                found += [_shard(entry) for entry in answer["Shards"]]
             if not answer.get("NextToken"):
                 return found
             arguments = {"NextToken": answer["NextToken"]}
@@ -81,7 +83,8 @@ class Kinesis:
         """The server's time."""
         before = time.time()
         answer = await self.call("describe_stream_summary", StreamARN=self._facts.stream_arn)
-        return server_time(answer["ResponseMetadata"]["HTTPHeaders"].get("date"), before)
+        with understanding(self._facts):
+            return server_time(answer["ResponseMetadata"]["HTTPHeaders"].get("date"), before)
 
     def reader(self, shard_id: str, position: Position) -> KinesisReader:
         """A reader of one shard."""
@@ -114,12 +117,14 @@ class KinesisReader:
             except ClientError as error:
                 self._iterator = None
                 raise SourceError(Reason.REJECTED, f"{self._facts.stream_arn}: a fresh iterator had expired") from error
-        self._iterator = answer.get("NextShardIterator") or None
-        records = tuple(to_record(entry, self._shard_id, self._facts) for entry in answer["Records"])
+        with understanding(self._facts):
+            records = tuple(to_record(entry, self._shard_id, self._facts) for entry in answer["Records"])
+            behind = (answer.get("MillisBehindLatest") or 0) / 1000
+            following = answer.get("NextShardIterator") or None
+        self._iterator = following
         if records:
             self._position = After(records[-1].sequence_number)
-        behind = (answer.get("MillisBehindLatest") or 0) / 1000
-        return Polled(records, behind, ended=self._iterator is None)
+        return Polled(records, behind, ended=following is None)
 
     async def _get_records(self) -> Any:
         """Raises ClientError only for an expired iterator; any other refusal makes the next read ask for a new one."""
@@ -127,13 +132,24 @@ class KinesisReader:
         if self._iterator is None:
             where = iterator_arguments(self._position)
             answer = await self._source.call("get_shard_iterator", ShardId=self._shard_id, **stream, **where)
-            self._iterator = answer["ShardIterator"]
+            with understanding(self._facts):
+                self._iterator = answer["ShardIterator"]
         try:
             return await self._source.call("get_records", ShardIterator=self._iterator, Limit=self._limit, **stream)
         except SourceError as error:
             if error.reason is Reason.REJECTED:
                 self._iterator = None
             raise
+
+
+@contextmanager
+def understanding(facts: RecordFacts) -> Iterator[None]:
+    """An answer that is not in Kinesis's form is a fault of what stands in for it: SourceError."""
+    try:
+        yield
+    except MALFORMED as error:
+        sentence = f"{facts.stream_arn}: the answer is not in Kinesis's form; check the endpoint"
+        raise SourceError(Reason.SERVICE_ERROR, sentence) from error
 
 
 def iterator_arguments(position: Position) -> dict[str, Any]:
