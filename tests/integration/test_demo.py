@@ -143,7 +143,7 @@ async def test_even_a_killed_demo_takes_its_emulator_with_it(tmp_path: Path) -> 
 async def test_an_emulator_that_dies_ends_it_with_a_sentence(tmp_path: Path) -> None:
     async with half_way(tmp_path) as (running, emulator):
         os.kill(emulator, signal.SIGKILL)
-        assert await running.end(10) == 1
+        assert await running.end() == 1
         assert not left_in(tmp_path)
     text = "".join(running.lines)
     assert "The demo failed: ministack ended with status -9" in text
@@ -157,7 +157,7 @@ async def test_a_reader_that_goes_away_ends_it_without_a_traceback(tmp_path: Pat
         "bash", "-c", f"set -o pipefail; {command}", env=environment, stderr=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         _, errors = await shell.communicate()
     assert (shell.returncode, errors) == (128 + signal.SIGPIPE, b"")
     assert not left_in(tmp_path)
