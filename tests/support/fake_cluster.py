@@ -38,7 +38,11 @@ class FakeCluster:
             raise Conflict("there already", 409)
         made = copy.deepcopy(body)
         number = next(self._versions)
-        made["metadata"] |= {"uid": f"{number:08x}-0000-4000-8000-000000000000", "resourceVersion": str(number), "generation": 1}
+        made["metadata"] |= {
+            "uid": f"{number:08x}-0000-4000-8000-000000000000",
+            "resourceVersion": str(number),
+            "generation": 1,
+        }
         made["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
         self.objects[key] = made
         return copy.deepcopy(made)

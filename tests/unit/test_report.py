@@ -9,7 +9,8 @@ import pytest
 
 from headrace.records import Batch
 from headrace.stream.classify import Failed, FailureKind
-from headrace.stream.report import FailureRecord, Origin, failure_record, instant
+from headrace.stream.instants import instant
+from headrace.stream.report import FailureRecord, Origin, failure_record
 from headrace.stream.retry import Condition, Discard
 from tests.support.records import record, records
 

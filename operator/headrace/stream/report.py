@@ -6,12 +6,12 @@ Before this: `retry.py`. After this: `destinations/`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from headrace.stream.batching import encode
+from headrace.stream.instants import instant, moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ class FailureRecord:
         was lost overwrites the object instead of adding one. After a crash between publish and checkpoint the records
         are discarded anew, at another instant: that is a second object, known by the same ending.
         """
-        when = f"{_moment(self.at):%Y/%m/%d/%Y-%m-%dT%H.%M.%S}"
+        when = f"{moment(self.at):%Y/%m/%d/%Y-%m-%dT%H.%M.%S}"
         return f"aws/lambda/{mapping_uid}/{self.shard_id}/{when}-{self.name}"
 
 
@@ -101,12 +101,3 @@ def _document(origin: Origin, discard: Discard, request_id: str) -> dict[str, An
         },
     }
     return document
-
-
-def instant(epoch_seconds: float) -> str:
-    """A time as AWS writes it: UTC, milliseconds, Z."""
-    return _moment(epoch_seconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _moment(epoch_seconds: float) -> datetime:
-    return datetime.fromtimestamp(round(epoch_seconds * 1000) / 1000, UTC)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from headrace.stream.batching import Encoding
-from headrace.stream.report import instant
+from headrace.stream.instants import instant
 
 if TYPE_CHECKING:
     from headrace.records import Record
