@@ -20,6 +20,7 @@ from headrace.stream.retry import RetryPolicy
 from headrace.stream.settings import Delivery
 from tests.support.records import record, records
 
+REAL_POLL_INTERVAL = poller.POLL_INTERVAL
 OK = Response(200, {}, b"null")
 ERROR = Response(200, {"x-amz-function-error": "Unhandled"}, b"{}")
 
@@ -315,3 +316,22 @@ async def test_whatever_reading_meets_the_call_in_flight_goes_on() -> None:
     assert bench.function.events == ['{"Records":[{"n":1}]}', '{"Records":[{"n":2}]}']
     assert [call.attempt for call in bench.function.calls] == [1, 1]
     assert len(bench.of(Faulted)) == 2
+
+
+@pytest.mark.parametrize(("behind", "least", "most"), [(0.0, 3, 8), (1.0, 30, 10_000)], ids=["at the tip", "behind"])
+async def test_reading_keeps_its_pace_at_the_tip_and_makes_no_pause_while_behind(
+    behind: float, least: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Contract B.1, with seconds made short."""
+    monkeypatch.setattr(poller, "POLL_INTERVAL", 0.05)
+    bench = Bench(Reader([Polled(behind=behind) for _ in range(100_000)]))
+    running = asyncio.create_task(bench.run())
+    await asyncio.sleep(0.3)
+    reads = bench.reader.reads
+    bench.stop.set()
+    assert not await running
+    assert least <= reads <= most
+
+
+def test_the_pace_at_the_tip_is_one_read_a_second() -> None:
+    assert REAL_POLL_INTERVAL == 1.0

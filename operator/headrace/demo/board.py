@@ -1,6 +1,6 @@
 """What of the data plane's events is worth telling, and where each shard stands. Pure: a fold over events.
 
-Before this: `stream/poller.py`, which tells what happens. After this: `screen.py`.
+Before this: `stream/poller.py` and `delivering.py`, which tell what happens. After this: `screen.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Gathering records into batches (contract B.2). Pure: time comes in as epoch seconds.
 
-Before this: a source's reader. After this: `poller.py` hands the batch to `retry.py`.
+Before this: `lanes.py`. After this: `delivering.py` hands the batch to `retry.py`.
 """
 
 from __future__ import annotations

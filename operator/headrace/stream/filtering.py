@@ -1,6 +1,6 @@
 """Which records reach the function (contract E.1, E.2). Pure: a record's JSON in, kept or dropped out.
 
-Before this: a source's reader. After this: `batching.py`. The bytes that are delivered are only looked at; a dropped
+Before this: a source's reader. After this: `lanes.py`. The bytes that are delivered are only looked at; a dropped
 record counts as processed, so the checkpoint passes it (contract E.3).
 """
 

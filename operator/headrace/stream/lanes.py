@@ -6,7 +6,7 @@ is the watermark below which all of them are done, plus how far each got above i
 When `parallelizationFactor` has changed, the records that the old lanes had begun with stay theirs: nothing is admitted
 before these lanes have drained, except past one that is stuck; its keys follow it until it drains, the others move on.
 
-Before this: a source's reader. After this: `poller.py`, a task for each lane.
+Before this: `filtering.py`. After this: `batching.py`; `poller.py` keeps a task for each lane.
 """
 
 from __future__ import annotations

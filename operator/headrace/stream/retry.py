@@ -1,6 +1,6 @@
 """What happens to a batch (contract B.4, B.5, C.5). Pure: nothing else decides.
 
-`decide` says what to do now, `step` what follows from what happened; the shell in `poller.py` goes round between them:
+`decide` says what to do now, `step` what follows from what happened; the shell `delivering.py` goes round between them:
 
     decide ─ Invoke ──→ called ──────────────┐
        ↑ └── Wait                            │

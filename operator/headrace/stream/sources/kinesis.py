@@ -1,6 +1,6 @@
 """Kinesis by GetRecords (contract B.1, D.1).
 
-After this: `batching.py`.
+After this: `filtering.py` and `lanes.py`.
 """
 
 from __future__ import annotations
