@@ -151,4 +151,6 @@ def _call(log: Any, event: CallEnded) -> None:
 
 
 def _span(batch: Batch) -> dict[str, object]:
+    if not batch:
+        return {"records": 0}
     return {"records": len(batch), "first": batch[0].sequence_number, "last": batch[-1].sequence_number}

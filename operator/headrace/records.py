@@ -1,4 +1,4 @@
-"""The values that travel through the data plane: shards, positions, records, checkpoints. Frozen, no behaviour."""
+"""The values that travel through the data plane: shards, positions, records, checkpoints. Frozen."""
 
 from __future__ import annotations
 
@@ -74,12 +74,20 @@ class Polled:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The batch at the head of a lane, and how often its calls have failed in a way that counts."""
+    """The batch at the head of a lane, and how often its calls have failed in a way that counts.
+
+    The final call of a tumbling window has no records: `count` is 0, `first` and `last` are the window's first record.
+    """
 
     first: str
     last: str
     count: int
     attempts: int
+
+
+def head_of(batch: Batch, attempts: int) -> Head:
+    """A batch as a checkpoint names it."""
+    return Head(batch[0].sequence_number, batch[-1].sequence_number, len(batch), attempts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +105,31 @@ class LaneProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A tumbling window and what the function has made of its records (contract B.7).
+
+    `start` and `end` are epoch seconds, half-open; `first` is the sequence number of the record that opened it, which
+    tells it from another one with the same bounds. `state` is the JSON object that the last call gave back, None before
+    there was one. `final` is the call that closes it; `early` says that its state grew too large to wait for its end.
+    """
+
+    start: int
+    end: int
+    first: str
+    state: bytes | None = None
+    final: bool = False
+    early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """How far a shard is decided: every record up to `sequence_number` was acknowledged or handed over (contract B.8).
 
-    `lanes` tells of those that are further, or whose head has failed before. `finished` says that the shard has ended
-    and its last record is decided, so that its children may start.
+    `lanes` tells of those that are further, or whose head has failed before; `window` is the tumbling window that is
+    open. `finished` says that the shard has ended and its last record is decided, so that its children may start.
     """
 
     sequence_number: str | None = None
     finished: bool = False
     lanes: tuple[LaneProgress, ...] = ()
+    window: Window | None = None

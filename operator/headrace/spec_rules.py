@@ -122,6 +122,12 @@ _BATCHING = (
         lambda spec: spec.tumbling_window_in_seconds > 0 and bool(spec.filter_patterns),
         f"self.tumblingWindowInSeconds == 0 || !({filled('filterCriteria.filters')})",
     ),
+    Rule(
+        "tumblingWindowInSeconds",
+        "cannot be combined with function.protocol cloudevents, which has no place for a window's state",
+        lambda spec: spec.tumbling_window_in_seconds > 0 and spec.function.protocol == "cloudevents",
+        "self.tumblingWindowInSeconds == 0 || self.function.protocol != 'cloudevents'",
+    ),
 )
 
 # Where reading begins

@@ -37,11 +37,6 @@ _GAPS = (
         lambda spec: spec.on_failure is not None and spec.on_failure.destination.startswith("kafka://"),
         "only SQS queues, SNS topics and S3 buckets are served in this version",
     ),
-    _Gap(
-        "tumblingWindowInSeconds",
-        lambda spec: spec.tumbling_window_in_seconds > 0,
-        "only 0 is served in this version",
-    ),
     _Gap("tags", lambda spec: bool(spec.tags), _NONE),
     _Gap("poller.minReplicas", lambda spec: spec.poller.min_replicas > 1, "only 1 is served in this version"),
 )

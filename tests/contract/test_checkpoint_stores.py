@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import StoreError
-from headrace.records import Checkpoint, Shard, Start
+from headrace.records import Checkpoint, Shard, Start, Window
 from headrace.stream.stores.sqlite import SqliteFile, SqliteStore
 
 
@@ -43,6 +43,19 @@ async def test_what_was_saved_last_is_loaded(file: SqliteFile) -> None:
         "a": Checkpoint("49680502034643045785203157069957013966739167811897131026"),
         "b": Checkpoint(None, finished=True),
     }
+
+
+WINDOW = Window(60, 120, "7", b'{"sum":' + b"9" * 1_500_000 + b"}", final=True, early=True)
+
+
+@pytest.mark.parametrize("window", [Window(60, 120, "7", b"{}"), WINDOW])
+async def test_a_window_lies_beside_its_checkpoint_and_goes_with_it(file: SqliteFile, window: Window) -> None:
+    store = SqliteStore(file, "m")
+    await store.save("a", Checkpoint("1", window=window))
+    await store.save("b", Checkpoint("2"))
+    assert await store.load([]) == {"a": Checkpoint("1", window=window), "b": Checkpoint("2")}
+    await store.save("a", Checkpoint("3"))
+    assert await store.load([]) == {"a": Checkpoint("3"), "b": Checkpoint("2")}
 
 
 async def test_mappings_do_not_see_each_other(file: SqliteFile) -> None:

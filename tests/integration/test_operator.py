@@ -285,9 +285,9 @@ async def test_an_invalid_mapping_is_told_and_its_children_stay(site: Site) -> N
 
 async def test_what_is_not_supported_yet_starts_nothing(site: Site) -> None:
     async with site.operator():
-        ref = await site.apply(tumblingWindowInSeconds=60)
+        ref = await site.apply(tags={"a": "b"})
         condition = await site.condition(ref, "Ready", "NotSupportedYet")
-        assert "tumblingWindowInSeconds" in condition["message"]
+        assert "tags" in condition["message"]
         assert await site.api.find(DEPLOYMENT, site.namespace, ref.child_name) is None
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.records import Batch, Head
-from headrace.stream.batching import EVENT_LIMIT, BatchLimits, Buffer, encode
+from headrace.stream.batching import EVENT_LIMIT, BatchLimits, Buffer
+from headrace.stream.encodings import LAMBDA_EVENT
 from tests.support.records import numbers, record, records
 
 
@@ -78,13 +79,13 @@ def test_a_record_too_large_for_any_event_makes_a_batch_of_its_own() -> None:
 
 
 def test_an_event_of_exactly_the_limit_is_not_cut() -> None:
-    limits = BatchLimits(100, event_limit=len(encode(records(1, 2, 3))))
+    limits = BatchLimits(100, event_limit=len(LAMBDA_EVENT.encode(records(1, 2, 3))))
     assert numbers(filled(limits, records(1, 2, 3, 4)).take(0.0)) == [1, 2, 3]
 
 
 def test_the_event_is_the_records_as_they_are() -> None:
-    assert orjson.loads(encode(records(1, 2))) == {"Records": [{"n": 1}, {"n": 2}]}
-    assert encode(records(1)) == b'{"Records":[{"n":1}]}'
+    assert orjson.loads(LAMBDA_EVENT.encode(records(1, 2))) == {"Records": [{"n": 1}, {"n": 2}]}
+    assert LAMBDA_EVENT.encode(records(1)) == b'{"Records":[{"n":1}]}'
 
 
 @given(
@@ -111,7 +112,7 @@ def test_nothing_is_lost_reordered_or_oversized(
         out.append(batch)
     assert [n for batch in out for n in numbers(batch)] == list(range(len(sizes)))
     assert all(len(batch) <= batch_size for batch in out)
-    assert all(len(encode(batch)) <= event_limit or len(batch) == 1 for batch in out)
+    assert all(len(LAMBDA_EVENT.encode(batch)) <= event_limit or len(batch) == 1 for batch in out)
     assert (len(buffer), buffer.record_bytes) == (0, 0)
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from headrace.records import Record
 from headrace.spec import parse_mapping
-from headrace.stream.batching import EVENT_LIMIT, LAMBDA_EVENT, BatchLimits, Buffer, encode
+from headrace.stream.batching import EVENT_LIMIT, BatchLimits, Buffer
+from headrace.stream.encodings import LAMBDA_EVENT
 from headrace.stream.functions.cloudevents import KINESIS_CLOUDEVENTS, from_kinesis
 from headrace.stream.settings import delivery_of
 from headrace.stream.sources.kinesis import RecordFacts, to_record
@@ -96,4 +97,4 @@ def test_the_limit_is_that_of_the_body_sent(made: list[tuple[bytes, str]], limit
 
 def test_a_record_too_large_for_lambdas_event_is_not_refused_where_its_own_body_fits() -> None:
     largest = kinesis_record(1, b"x" * (EVENT_LIMIT * 3 // 4 - 250))
-    assert len(KINESIS_CLOUDEVENTS.encode((largest,))) < EVENT_LIMIT < len(encode((largest,)))
+    assert len(KINESIS_CLOUDEVENTS.encode((largest,))) < EVENT_LIMIT < len(LAMBDA_EVENT.encode((largest,)))

@@ -124,6 +124,11 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         "spec.tumblingWindowInSeconds: cannot be combined with filterCriteria",
     ),
     (
+        "windows as CloudEvents",
+        manifest(tumblingWindowInSeconds=1, function={"url": "http://f", "protocol": "cloudevents"}),
+        "spec.tumblingWindowInSeconds: cannot be combined with function.protocol cloudevents, which has no place for a window's state",
+    ),
+    (
         "V14",
         manifest("sqs", scalingConfig={"maximumConcurrency": 2}, provisionedPollerConfig=PROVISIONED),
         (

@@ -24,7 +24,6 @@ def test_other_sources_are_not_served_yet(source: str) -> None:
 @pytest.mark.parametrize(
     ("properties", "path"),
     [
-        ({"tumblingWindowInSeconds": 1}, "tumblingWindowInSeconds"),
         ({"kmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/k"}, "kmsKeyArn"),
         ({"metricsConfig": {"metrics": ["EventCount"]}}, "metricsConfig"),
         ({"tags": {"a": "b"}}, "tags"),

@@ -9,37 +9,17 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from headrace.stream.encodings import LAMBDA_EVENT, Encoding
+from headrace.stream.windows import Tumbling
 
-    from headrace.records import Batch, Head, Record
+if TYPE_CHECKING:
+    from headrace.records import Batch, Head, Record, Window
 
 EVENT_LIMIT = 6 * 1024 * 1024
 """The largest event a function is sent, in bytes (contract B.2)."""
 
 EXPIRY_MARGIN = 1.0
 """Seconds before its maximum age at which a record leaves an open batching window, so that it can still be handled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """The body of a call: `opening`, what `element` makes of each record with commas between, `closing`."""
-
-    opening: bytes
-    closing: bytes
-    element: Callable[[Record], bytes]
-
-    def encode(self, batch: Batch) -> bytes:
-        """The body that carries a batch."""
-        return self.opening + b",".join(map(self.element, batch)) + self.closing
-
-    def size(self, records: int, element_bytes: int) -> int:
-        """Bytes of the body that `encode` makes of that many records whose elements have so many bytes together."""
-        return len(self.opening) + element_bytes + max(0, records - 1) + len(self.closing)
-
-
-LAMBDA_EVENT = Encoding(b'{"Records":[', b"]}", lambda record: record.event)
-"""Lambda's own event (contract D.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +34,16 @@ class BatchLimits:
     maximum_age: float | None = None
     event_limit: int = EVENT_LIMIT
     encoding: Encoding = LAMBDA_EVENT
-
-
-def encode(batch: Batch) -> bytes:
-    """The Lambda event of a batch, whatever protocol its function speaks."""
-    return LAMBDA_EVENT.encode(batch)
+    tumbling: int = 0
+    """Seconds of a tumbling window, 0 for none (contract B.7)."""
 
 
 class Buffer:
     """The records of one lane that are read and not yet in a batch, in order."""
 
-    def __init__(self, limits: BatchLimits, now: float) -> None:
+    def __init__(self, limits: BatchLimits, now: float, windows: Tumbling | None = None) -> None:
         self._limits = limits
+        self.windows = windows or Tumbling(0)
         self._records: deque[Record] = deque()
         self._sizes: deque[int] = deque()
         """Bytes of each record's element: an encoding may have to work for it."""
@@ -83,9 +61,9 @@ class Buffer:
         return self._bytes
 
     @property
-    def oldest(self) -> float | None:
-        """Arrival of the first record held."""
-        return self._records[0].arrival if self._records else None
+    def first(self) -> Record | None:
+        """The record that comes next."""
+        return self._records[0] if self._records else None
 
     def add(self, records: Batch, now: float) -> None:
         """Appends what was read; an empty window that has run out begins anew with its first record (contract L.14)."""
@@ -121,10 +99,18 @@ class Buffer:
         due = self._window_start + self._limits.window
         if self._limits.maximum_age is not None:
             due = min(due, self._records[0].arrival + self._limits.maximum_age - EXPIRY_MARGIN)
-        return due
+        return min(due, self.windows.end_of(self._records[0]))
+
+    def take_for_call(self, now: float) -> tuple[Batch, Window | None]:
+        """The next batch and its tumbling window; no records with a window are the final call of that."""
+        closing = self.windows.closing(self.first, ended=self.ended)
+        if closing is not None:
+            return (), closing
+        batch = self.take(now)
+        return batch, self.windows.of(batch[0]) if batch else None
 
     def take(self, now: float) -> Batch:
-        """The next batch, or an empty one while the window is open and there is room in it."""
+        """The next batch, or an empty one while the batching window is open and there is room in it."""
         due = self.due()
         if due is None:
             return ()
@@ -150,8 +136,10 @@ class Buffer:
     def _resume(self) -> int:
         """How many records the resumed batch has, 0 when there is none, or it cannot be had again as it was."""
         head, self._resumed = self._resumed, None
-        if head is None or len(self._records) < head.count:
+        if head is None or not head.count or len(self._records) < head.count:
             return 0
+        if self._records[head.count - 1].arrival >= self.windows.end_of(self._records[0]):
+            return 0  # it was formed before there were windows
         same = (self._records[0].sequence_number, self._records[head.count - 1].sequence_number) == (
             head.first,
             head.last,
@@ -160,10 +148,12 @@ class Buffer:
 
     def _fitting(self) -> int:
         """How many records the next batch may hold; a record too large for any event makes a batch of its own."""
-        held = 0
+        held = self.windows.open_bytes
         size = self._limits.encoding.size
-        for count, element_bytes in enumerate(self._sizes):
+        end = self.windows.end_of(self._records[0])
+        for count, (record, element_bytes) in enumerate(zip(self._records, self._sizes, strict=True)):
             held += element_bytes
-            if count == self._limits.size or (count and size(count + 1, held) > self._limits.event_limit):
+            too_large = size(count + 1, held) > self._limits.event_limit
+            if count == self._limits.size or (count and (too_large or record.arrival >= end)):
                 return count
         return len(self._records)

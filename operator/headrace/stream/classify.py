@@ -5,7 +5,7 @@ Before this: `functions/`, which brought the answer. After this: `retry.py`, whi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -31,18 +31,23 @@ class FailureKind(StrEnum):
     """It reported its first record as failed: no progress, though a valid answer."""
     INVALID_RESPONSE = "InvalidResponse"
     """Its batchItemFailures name what was not in the batch, or nothing at all."""
+    MISSING_STATE = "MissingState"
+    """It gave back no state for its tumbling window."""
 
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The whole batch is acknowledged."""
+    """The whole batch is acknowledged; `state` is the tumbling window's, as JSON, where there is one (B.7)."""
+
+    state: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PartiallyFailed:
-    """Everything before the record at index `first` (> 0) is acknowledged."""
+    """Everything before the record at index `first` (> 0) is acknowledged; `state` is what came of it."""
 
     first: int
+    state: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,13 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The event was too large to be taken: spends a retry, never splits."""
+    """The event was too large to be taken: spends a retry, never splits.
+
+    One that was not `sent`, because it is over the limit, is halved if it can be: a window's state has grown since the
+    batch was formed.
+    """
+
+    sent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +88,18 @@ Outcome = Succeeded | PartiallyFailed | Failed | Refused | NotInvoked
 
 
 def classify(
-    answer: Response | NoResponse, sequence_numbers: Sequence[str], *, lambda_protocol: bool, report_failures: bool
+    answer: Response | NoResponse,
+    sequence_numbers: Sequence[str],
+    *,
+    lambda_protocol: bool,
+    report_failures: bool,
+    wants_state: bool = False,
 ) -> Outcome:
     """The outcome of a call with the records of these sequence numbers.
 
     `report_failures` says that `functionResponseTypes` holds ReportBatchItemFailures; `lambda_protocol` that the
-    function speaks the Invoke API or the Runtime Interface Emulator's dialect of it (J.1, J.2).
+    function speaks the Invoke API or the Runtime Interface Emulator's dialect of it (J.1, J.2); `wants_state` that the
+    call is one of a tumbling window, and not its last (B.7).
     """
     if isinstance(answer, NoResponse):
         return _without_response(answer)
@@ -95,11 +112,18 @@ def classify(
     body, parsed = _parse(answer.body)
     if lambda_protocol and (not parsed or _is_runtime_error(body)):
         return _function_error(answer, "Unhandled")
+    if wants_state and not (isinstance(body, dict) and isinstance(body.get("state"), dict)):
+        return _failed_response(answer, FailureKind.MISSING_STATE, "the answer has no object named state")
+    state = orjson.dumps(body["state"]) if wants_state else None
     if not report_failures:
-        return Succeeded()
+        return Succeeded(state)
     if not parsed:
         return _invalid(answer, "the body is not JSON")
-    return _partial(answer, body, sequence_numbers)
+    return _with_state(_partial(answer, body, sequence_numbers), state)
+
+
+def _with_state(outcome: Outcome, state: bytes | None) -> Outcome:
+    return replace(outcome, state=state) if isinstance(outcome, Succeeded | PartiallyFailed) else outcome
 
 
 def _without_response(answer: NoResponse) -> Outcome:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.errors import DestinationError, Reason
-from headrace.records import Head
-from headrace.stream import retry
+from headrace.records import Head, head_of
+from headrace.stream import retry, windows
 from headrace.stream.classify import Refused, classify
 from headrace.stream.events import (
     CallEnded,
@@ -33,7 +33,7 @@ from headrace.stream.report import failure_record
 from headrace.stream.waiting import first
 
 if TYPE_CHECKING:
-    from headrace.records import Batch
+    from headrace.records import Batch, Window
     from headrace.stream.classify import Outcome
     from headrace.stream.destinations import Destination
     from headrace.stream.functions import Function
@@ -49,13 +49,14 @@ STUCK_AFTER = 3
 class Step:
     """What one step of a batch came to: `decided` up to a record, or None; the head as it is to be kept over a restart.
 
-    `binding` says that it is to be stored before the lane goes on.
+    `window` is the tumbling window that is open now. `binding` says that it is to be stored before the lane goes on.
     """
 
     decided: str | None
     head: Head | None
     pending: Batch
     stuck: bool
+    window: Window | None
     binding: bool
 
 
@@ -70,10 +71,13 @@ class BatchDelivery:
     observer: Observer
     stop: asyncio.Event
 
-    async def settle(self, batch: Batch, lane: int, attempts: int, note: Note) -> None:
-        """Works on a batch until it is decided, or the stop finds it waiting; every step is noted before the next."""
-        state = retry.start(batch, attempts, self.delivery.policy.maximum_retries)
+    async def settle(self, batch: Batch, window: Window | None, lane: int, attempts: int, note: Note) -> None:
+        """Works on a batch until it is decided, or the stop finds it waiting; every step is noted before the next.
+
+        An empty batch is the final call of its tumbling window.
+        """
         policy = self.delivery.policy
+        state = retry.start(batch, attempts, policy.maximum_retries, window)
         while not self.stop.is_set():
             before = state
             state, action = retry.decide(state, time.time(), policy)
@@ -89,30 +93,33 @@ class BatchDelivery:
 
     async def _do(self, action: retry.Invoke | retry.Publish | retry.Drop, lane: int) -> retry.Event:
         match action:
-            case retry.Invoke(batch, attempt):
-                return retry.Called(await self._invoke(batch, attempt, lane))
+            case retry.Invoke(batch, attempt, window):
+                return retry.Called(await self._invoke(batch, attempt, window, lane))
             case retry.Publish(discard, until):
                 return await self._publish(discard, until, lane)
             case retry.Drop(discard):
                 self.observer(RecordsDropped(self.shard_id, discard, self.destination is not None, lane))
                 return retry.Dropped()
 
-    async def _invoke(self, batch: Batch, attempt: int, lane: int) -> Outcome:
-        event = self.delivery.limits.encoding.encode(batch)
-        request_id = self._request_id(batch)
+    async def _invoke(self, batch: Batch, attempt: int, window: Window | None, lane: int) -> Outcome:
+        delivery = self.delivery
+        encoding = windows.encoding(window, self.shard_id, delivery.origin.stream_arn, delivery.limits.encoding)
+        event = encoding.encode(batch)
+        request_id = self._request_id(batch, window)
         began = time.monotonic()
-        if len(event) > self.delivery.limits.event_limit:
-            refused = Refused()
+        if len(event) > delivery.limits.event_limit:
+            refused = Refused(sent=False)
             self.observer(CallEnded(self.shard_id, batch, attempt, request_id, refused, 0.0, False, lane))
             return refused
-        age = time.time() - batch[-1].arrival
+        age = time.time() - (batch[-1].arrival if batch else window.start if window else time.time())
         self.observer(CallStarted(self.shard_id, batch, attempt, request_id, age, lane))
         answer = await self.function.invoke(Call(event, request_id, attempt, self.shard_id))
         outcome = classify(
             answer,
             [record.sequence_number for record in batch],
-            lambda_protocol=self.delivery.lambda_protocol,
-            report_failures=self.delivery.report_failures,
+            lambda_protocol=delivery.lambda_protocol,
+            report_failures=delivery.report_failures,
+            wants_state=window is not None and not window.final,
         )
         took = time.monotonic() - began
         self.observer(CallEnded(self.shard_id, batch, attempt, request_id, outcome, took, lane=lane))
@@ -121,8 +128,9 @@ class BatchDelivery:
     async def _publish(self, discard: Discard, until: float, lane: int) -> retry.Published | retry.NotPublished:
         if self.destination is None:
             return retry.NotPublished()
-        request_id = self._request_id(discard.called)
-        record = failure_record(self.delivery.origin, discard, request_id, self._request_id(discard.records))
+        request_id = self._request_id(discard.called, discard.window)
+        name = self._request_id(discard.records, discard.window)
+        record = failure_record(self.delivery.origin, discard, request_id, name)
         try:
             async with asyncio.timeout(None if until == math.inf else max(0.0, until - time.time())):
                 await self.destination.publish(record)
@@ -143,18 +151,24 @@ class BatchDelivery:
         if seconds > 0:
             self.observer(Waiting(self.shard_id, state.head, seconds, state.attempts, lane))
 
-    def _request_id(self, batch: Batch) -> str:
+    def _request_id(self, batch: Batch, window: Window | None) -> str:
         """The same for identical batches, also after a restart; another one for every other batch (contract B.4)."""
-        first_number, last_number = batch[0].sequence_number, batch[-1].sequence_number
-        name = f"{self.shard_id}:{first_number}:{last_number}:{len(batch)}"
+        head = windows.final_head(window, 0) if window is not None and not batch else head_of(batch, 0)
+        name = f"{self.shard_id}:{head.first}:{head.last}:{head.count}"
         return str(uuid.uuid5(uuid.UUID(self.delivery.mapping_uid), name))
 
 
 def _step(before: State, state: State, event: retry.Event) -> Step:
-    head = state.head
-    begun = (
-        Head(head[0].sequence_number, head[-1].sequence_number, len(head), state.attempts) if state.attempts else None
-    )
+    window = state.window if state.window is not None and state.window.state is not None else None
     decided = state.decided if state.decided != before.decided else None
-    discarded = decided is not None and not isinstance(event, retry.Called)
-    return Step(decided, begun, head, state.setbacks >= STUCK_AFTER, discarded)
+    settled = isinstance(event, retry.Published | retry.Dropped)
+    return Step(decided, _begun(state), state.head, state.setbacks >= STUCK_AFTER, window, settled)
+
+
+def _begun(state: State) -> Head | None:
+    """The head as it is to be kept over a restart, once a call of it has counted."""
+    if not state.attempts:
+        return None
+    if state.window is not None and state.closing:
+        return windows.final_head(state.window, state.attempts)
+    return head_of(state.head, state.attempts)

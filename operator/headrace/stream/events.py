@@ -76,17 +76,21 @@ class RecordsFiltered:
 class Pending:
     """What of a shard is undecided: the oldest record's arrival (epoch seconds), None when there is nothing.
 
-    `at_tip` says that the last read found nothing more.
+    `at_tip` says that the last read found nothing more, `window_open` that a tumbling window waits for its final call.
     """
 
     shard_id: str
     oldest: float | None
     at_tip: bool
+    window_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CallStarted:
-    """A batch is being sent; `attempt` counts from 1; `age` is that of its last record in seconds."""
+    """A batch is being sent; `attempt` counts from 1; `age` is that of its last record in seconds.
+
+    A batch without records is the final call of a tumbling window; its age is that of the window's start.
+    """
 
     shard_id: str
     batch: Batch

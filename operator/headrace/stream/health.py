@@ -55,6 +55,7 @@ class Report:
 class _ShardView:
     oldest: float | None = None
     at_tip: bool = False
+    window_open: bool = False
     behind: float = 0.0
     setbacks: dict[int, int] = field(default_factory=dict)
     """Pauses in a row, by lane."""
@@ -93,9 +94,9 @@ class Health:
         match event:
             case RecordsPolled(shard_id, _, behind):
                 self._view(shard_id).behind = behind
-            case Pending(shard_id, oldest, at_tip):
+            case Pending(shard_id, oldest, at_tip, window_open):
                 view = self._view(shard_id)
-                view.oldest, view.at_tip = oldest, at_tip
+                view.oldest, view.at_tip, view.window_open = oldest, at_tip, window_open
             case Waiting(shard_id):
                 self._view(shard_id).set_back(event.lane)
             case DiscardDelivered(shard_id):
@@ -122,7 +123,7 @@ class Health:
                 return
             case Failed(kind=FailureKind.INVALID_RESPONSE):
                 self.last_processing_result = INVALID_SEQUENCE
-            case Failed(kind=FailureKind.FUNCTION_ERROR) | Refused():
+            case Failed(kind=FailureKind.FUNCTION_ERROR | FailureKind.MISSING_STATE) | Refused():
                 self.last_processing_result = CALL_FAILED
             case _:
                 self.last_processing_result = OK
@@ -142,7 +143,7 @@ class Health:
         """Every shard was read to its tip and nothing is pending; False while the source was never listed."""
         if self._listing_due or self._listed is None or self._listed.waiting or not self._reachable:
             return False
-        return all(view.at_tip and view.oldest is None for view in self._shards.values())
+        return all(view.at_tip and view.oldest is None and not view.window_open for view in self._shards.values())
 
     @property
     def _reachable(self) -> bool:

@@ -10,6 +10,11 @@ def instant(epoch_seconds: float) -> str:
     return moment(epoch_seconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def whole_instant(epoch_seconds: int) -> str:
+    """A time that has whole seconds, without their fraction: a window's bounds."""
+    return datetime.fromtimestamp(epoch_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def moment(epoch_seconds: float) -> datetime:
     """The time in UTC, to the millisecond."""
     return datetime.fromtimestamp(round(epoch_seconds * 1000) / 1000, UTC)

@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from headrace.records import Checkpoint, LaneProgress
+from headrace.records import Checkpoint, LaneProgress, head_of
 from headrace.stream.batching import BatchLimits, Buffer
+from headrace.stream.windows import Tumbling, final_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from headrace.records import Batch, Head, Record
+    from headrace.records import Batch, Head, Record, Window
 
 BUFFERED_BATCHES = 2
 """Reading pauses while a lane holds so many batches, ..."""
@@ -68,15 +70,13 @@ class Lane:
         """Whether a key belongs here."""
         return lane_of(key, self.factor) == self.index
 
-    def attempts_on(self, batch: Batch) -> int:
-        """How often exactly this batch has failed before the last stop."""
-        first, last = batch[0].sequence_number, batch[-1].sequence_number
+    def attempts_on(self, batch: Batch, window: Window | None = None) -> int:
+        """How often exactly this batch, or the window's final call, has failed before the last stop."""
         head = self.head
-        return (
-            head.attempts
-            if head is not None and (head.first, head.last, head.count) == (first, last, len(batch))
-            else 0
-        )
+        if head is None:
+            return 0
+        same = head_of(batch, head.attempts) if batch else window and final_head(window, head.attempts)
+        return head.attempts if head == same else 0
 
     def had_decided(self, sequence_number: str) -> bool:
         """Whether a record of this lane was decided before the last stop."""
@@ -97,11 +97,16 @@ class Lanes:
         self._watermark = checkpoint.sequence_number
         self._entries: deque[_Entry] = deque()
         self._held: deque[tuple[Record, bool]] = deque()
+        if limits.tumbling:
+            checkpoint = replace(checkpoint, lanes=tuple(_without_claim(one, factor) for one in checkpoint.lanes))
         former, current = _split_by_age(checkpoint.lanes, factor)
+        self.windows = Tumbling(limits.tumbling, checkpoint.window)
+        """All of the first lane: a shard has windows only while it has one lane."""
         self._old = [self._restored(progress, now) for progress in former]
         self._new = [Lane(factor, index, Buffer(limits, now)) for index in range(factor)]
         for progress in current:
             self._new[progress.index] = self._restored(progress, now)
+        self._new[0].buffer.windows = self.windows
         for lane in self._old:
             lane.open = lane.open or lane.head is not None
         self._boundary = max((_last(progress) for progress in checkpoint.lanes), default=0)
@@ -146,15 +151,14 @@ class Lanes:
 
     @property
     def finished(self) -> bool:
-        """The shard has ended and every record is decided."""
-        return self._ended and not self._held and not self._entries
+        """The shard has ended, every record is decided and no window is open."""
+        return self._ended and not self._held and not self._entries and self.windows.open is None
 
     @property
     def oldest(self) -> float | None:
         """Arrival of the oldest record that waits in a buffer."""
-        waiting = [lane.buffer.oldest for lane in self.all if lane.buffer.oldest is not None]
-        waiting += [record.arrival for record, _ in (self._held[0],)] if self._held else []
-        return min(waiting, default=None)
+        waiting = [lane.buffer.first for lane in self.all] + [record for record, _ in islice(self._held, 1)]
+        return min((record.arrival for record in waiting if record is not None), default=None)
 
     def add(self, records: Iterable[tuple[Record, bool]], now: float) -> None:
         """Takes records in the order they were read, each with whether it is to be delivered or was filtered out."""
@@ -211,8 +215,9 @@ class Lanes:
             for lane in self.all:
                 lane.buffer.end()
 
-    def read_to_tip(self) -> None:
-        """Everything there is was read."""
+    def read_to_tip(self, began: float) -> None:
+        """Everything there was when a read began was read."""
+        self.windows.read_to_tip(began)
         for lane in self.all:
             lane.buffer.read_to_tip()
 
@@ -254,7 +259,7 @@ class Lanes:
             or lane.head is not None
             or (lane.decided not in (None, self._watermark) and int(lane.decided or 0) > above)
         )
-        return Checkpoint(self._watermark, lanes=lanes)
+        return Checkpoint(self._watermark, lanes=lanes, window=self.windows.open)
 
 
 def _split_by_age(lanes: Sequence[LaneProgress], factor: int) -> tuple[Sequence[LaneProgress], Sequence[LaneProgress]]:
@@ -263,6 +268,11 @@ def _split_by_age(lanes: Sequence[LaneProgress], factor: int) -> tuple[Sequence[
     while current and lanes[current - 1].factor == factor and not lanes[current - 1].open:
         current -= 1
     return lanes[:current], lanes[current:]
+
+
+def _without_claim(progress: LaneProgress, factor: int) -> LaneProgress:
+    """A lane of before there were windows: what it decided stays decided, the rest goes through the one lane."""
+    return progress if progress.factor == factor else replace(progress, head=None, open=False)
 
 
 def _last(progress: LaneProgress) -> int:

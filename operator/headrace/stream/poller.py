@@ -28,7 +28,7 @@ from headrace.stream.lanes import Lane, Lanes
 from headrace.stream.waiting import first
 
 if TYPE_CHECKING:
-    from headrace.records import Batch, Polled
+    from headrace.records import Batch, Polled, Window
     from headrace.stream.checkpoints import CheckpointWriter
     from headrace.stream.destinations import Destination
     from headrace.stream.functions import Function
@@ -104,7 +104,7 @@ class ShardPoller:
         failures = 0
         while True:
             await self._room.wait()
-            began = time.monotonic()
+            began, started = time.monotonic(), time.time()
             try:
                 polled = await self._reader.read()
             except Exception as error:  # noqa: BLE001 - whatever reading meets, the calls in flight have no part in it
@@ -119,7 +119,7 @@ class ShardPoller:
             await self._add(polled)
             at_tip = not polled.records and not polled.behind
             if at_tip:
-                self._lanes.read_to_tip()
+                self._lanes.read_to_tip(started)
             self._lanes_changed()
             self._tell_pending(at_tip=at_tip)
             if polled.ended:
@@ -176,7 +176,8 @@ class ShardPoller:
         arrivals = [each.head[0].arrival for each in self._at_work if each.head]
         if self._lanes.oldest is not None:
             arrivals.append(self._lanes.oldest)
-        self._observer(Pending(self._shard_id, min(arrivals, default=None), self._at_tip))
+        window_open = self._lanes.windows.open is not None
+        self._observer(Pending(self._shard_id, min(arrivals, default=None), self._at_tip, window_open))
 
     # ---- a lane's buffer → its batches, one after the other
 
@@ -185,10 +186,10 @@ class ShardPoller:
         buffer = each.lane.buffer
         while not self._stop.is_set():
             each.changed.clear()
-            each.head = buffer.take(time.time())
-            if each.head:
+            each.head, window = buffer.take_for_call(time.time())
+            if each.head or window is not None:
                 self._lanes_changed()
-                await self._settle(each)
+                await self._settle(each, window)
                 buffer.restart_window(time.time())
             elif buffer.ended:
                 return
@@ -196,13 +197,14 @@ class ShardPoller:
                 due = buffer.due()
                 await first(None if due is None else due - time.time(), self._stop, each.changed)
 
-    async def _settle(self, each: _LaneAtWork) -> None:
-        """One batch: every step of it is noted with the lanes, and stored."""
+    async def _settle(self, each: _LaneAtWork, window: Window | None) -> None:
+        """One batch, or a window's final call: every step of it is noted with the lanes, and stored."""
 
         async def note(step: Step) -> None:
             if step.decided is not None:
                 self._lanes.decide(each.lane, step.decided)
             self._lanes.begin(each.lane, step.head, stuck=step.stuck)
+            each.lane.buffer.windows.open = step.window
             self._lanes.release(time.time())
             each.head = step.pending
             self._lanes_changed()
@@ -210,7 +212,8 @@ class ShardPoller:
             await self._checkpoints.advance(self._lanes.checkpoint(), at_once=step.binding)
 
         self._tell_pending()
-        await self._deliver.settle(each.head, each.lane.index, each.lane.attempts_on(each.head), note)
+        attempts = each.lane.attempts_on(each.head, window)
+        await self._deliver.settle(each.head, window, each.lane.index, attempts, note)
         each.head = ()
         self._tell_pending()
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from headrace.stream.batching import encode
+from headrace.stream import windows
+from headrace.stream.encodings import LAMBDA_EVENT
 from headrace.stream.instants import instant, moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headrace.records import Batch
+    from headrace.records import Batch, Window
+    from headrace.stream.encodings import Encoding
     from headrace.stream.retry import Discard
 
 
@@ -35,7 +37,7 @@ class FailureRecord:
     """What a destination is handed; each takes the form it has a use for.
 
     `document` is that of C.1, `records` are the discarded ones, `at` is its `timestamp` in epoch seconds, `name` a
-    UUID that stands for these records.
+    UUID that stands for these records; `encoding` makes them the Lambda event that they would have been called with.
     """
 
     document: Mapping[str, Any]
@@ -43,6 +45,7 @@ class FailureRecord:
     records: Batch
     at: float
     name: str
+    encoding: Encoding = LAMBDA_EVENT
 
     def message(self, limit: int | None = None) -> bytes:
         """The document as JSON, for queues and topics; over `limit` bytes it loses its payload, if it has one (C.6)."""
@@ -53,7 +56,7 @@ class FailureRecord:
 
     def object_body(self) -> bytes:
         """The document with the discarded records' Lambda event, escaped as a string, whatever the protocol (C.2)."""
-        return orjson.dumps({**self.document, "payload": encode(self.records).decode()})
+        return orjson.dumps({**self.document, "payload": self.encoding.encode(self.records).decode()})
 
     def object_key(self, mapping_uid: str) -> str:
         """Where S3 keeps it (C.2).
@@ -68,11 +71,12 @@ class FailureRecord:
 
 def failure_record(origin: Origin, discard: Discard, request_id: str, name: str) -> FailureRecord:
     """The failure record of a discard; `request_id` is the last call's, `name` the UUID of the discarded records."""
-    return FailureRecord(_document(origin, discard, request_id), origin.shard_id, discard.records, discard.at, name)
+    encoding = windows.encoding(discard.window, origin.shard_id, origin.stream_arn)
+    document = _document(origin, discard, request_id)
+    return FailureRecord(document, origin.shard_id, discard.records, discard.at, name, encoding)
 
 
 def _document(origin: Origin, discard: Discard, request_id: str) -> dict[str, Any]:
-    first, last = discard.records[0], discard.records[-1]
     document: dict[str, Any] = {
         "requestContext": {
             "requestId": request_id,
@@ -90,14 +94,30 @@ def _document(origin: Origin, discard: Discard, request_id: str) -> dict[str, An
     document |= {
         "version": "1.0",
         "timestamp": instant(discard.at),
-        origin.batch_info: {
-            "shardId": origin.shard_id,
-            "startSequenceNumber": first.sequence_number,
-            "endSequenceNumber": last.sequence_number,
-            "approximateArrivalOfFirstRecord": instant(first.arrival),
-            "approximateArrivalOfLastRecord": instant(last.arrival),
-            "batchSize": len(discard.records),
-            "streamArn": origin.stream_arn,
-        },
+        origin.batch_info: {"shardId": origin.shard_id, **_extent(discard.records), "streamArn": origin.stream_arn},
     }
+    if discard.window is not None:
+        document["timeWindowInfo"] = _window_info(discard.window)
     return document
+
+
+def _extent(records: Batch) -> dict[str, Any]:
+    """From which record to which; the final call of a tumbling window has none (B.7)."""
+    if not records:
+        return {}
+    first, last = records[0], records[-1]
+    return {
+        "startSequenceNumber": first.sequence_number,
+        "endSequenceNumber": last.sequence_number,
+        "approximateArrivalOfFirstRecord": instant(first.arrival),
+        "approximateArrivalOfLastRecord": instant(last.arrival),
+        "batchSize": len(records),
+    }
+
+
+def _window_info(window: Window) -> dict[str, Any]:
+    return {
+        "window": windows.bounds(window),
+        "isFinalInvokeForWindow": window.final,
+        "isWindowTerminatedEarly": window.early,
+    }

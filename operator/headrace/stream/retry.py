@@ -19,9 +19,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from headrace.stream.classify import Failed, NotInvoked, Outcome, PartiallyFailed, Refused, Succeeded
+from headrace.stream.windows import anew, grown
 
 if TYPE_CHECKING:
-    from headrace.records import Batch
+    from headrace.records import Batch, Window
 
 DELIVERY_BACKOFF = 10.0
 """Longest pause in seconds between two tries to reach a destination."""
@@ -58,7 +59,7 @@ class Discard:
 
     `invocations` is the failure record's approximateInvokeCount; `failure` the last answer, None where the record has
     no responseContext; `called` the batch of the last call, whose request id the record carries; `at` is when, in
-    epoch seconds.
+    epoch seconds. `window` is their tumbling window; without records it is its final call that was given up (B.7).
     """
 
     records: Batch
@@ -67,11 +68,16 @@ class Discard:
     failure: Failed | None
     called: Batch
     at: float
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a lane stands: the batch at its head, the halves behind it, and what the head has been through."""
+    """Where a lane stands: the batch at its head, the halves behind it, and what the head has been through.
+
+    `window` is the tumbling window that all of them belong to; while it is `final`, the head is its last call, which
+    has no records.
+    """
 
     head: Batch
     rest: tuple[Batch, ...] = ()
@@ -84,6 +90,12 @@ class State:
     discard: Discard | None = None
     decided: str | None = None
     """Sequence number up to which everything is decided, None while nothing is."""
+    window: Window | None = None
+
+    @property
+    def closing(self) -> bool:
+        """Whether the head is the final call of a window."""
+        return self.window is not None and self.window.final
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +104,7 @@ class Invoke:
 
     batch: Batch
     attempt: int
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +162,14 @@ class Dropped:
 Event = Called | Published | NotPublished | Dropped
 
 
-def start(batch: Batch, attempts: int = 0, maximum_retries: int | None = None) -> State:
+def start(batch: Batch, attempts: int = 0, maximum_retries: int | None = None, window: Window | None = None) -> State:
     """A batch with a fresh budget, or, after a restart, with what was spent on exactly this one before.
 
-    One that was given up but not handed over yet is called once more: its last answer was not kept.
+    One that was given up but not handed over yet is called once more: its last answer was not kept. The final call of
+    a window is an empty batch.
     """
-    return State(head=batch, attempts=attempts if maximum_retries is None else min(attempts, maximum_retries))
+    attempts = attempts if maximum_retries is None else min(attempts, maximum_retries)
+    return State(head=batch, attempts=attempts, window=window)
 
 
 def decide(state: State, now: float, policy: RetryPolicy) -> tuple[State, Action]:
@@ -163,11 +178,11 @@ def decide(state: State, now: float, policy: RetryPolicy) -> tuple[State, Action
         state = _expire(state, now, policy)
     if state.discard is not None:
         return state, _hand_over(state, state.discard, now, policy)
-    if not state.head:
+    if not state.head and not state.closing:
         return state, Done()
     if now < state.not_before:
-        return state, Wait(min(state.not_before, _expiry(state.head, policy)))
-    return state, Invoke(state.head, state.attempts + 1)
+        return state, Wait(min(state.not_before, _expiry(state, policy)))
+    return state, Invoke(state.head, state.attempts + 1, state.window)
 
 
 def step(state: State, event: Event, now: float, policy: RetryPolicy, jitter: float) -> State:
@@ -191,11 +206,13 @@ def backoff(failures: int, initial: float, maximum: float, jitter: float) -> flo
 
 def _after_call(state: State, outcome: Outcome, now: float, policy: RetryPolicy, jitter: float) -> State:
     match outcome:
-        case Succeeded():
-            return _advance(state, len(state.head))
-        case PartiallyFailed(first):
-            return _advance(state, first)
+        case Succeeded(window_state):
+            return _advance(state, len(state.head), window_state)
+        case PartiallyFailed(first, window_state):
+            return _advance(state, first, window_state)
         case Failed() if policy.split and len(state.head) > 1:
+            return _split(state)
+        case Refused(sent=False) if len(state.head) > 1:
             return _split(state)
         case Failed() | Refused():
             return _count(state, outcome, now, policy, jitter)
@@ -203,19 +220,33 @@ def _after_call(state: State, outcome: Outcome, now: float, policy: RetryPolicy,
             return _pause(state, now, policy, jitter, asked or 0.0)
 
 
-def _advance(state: State, count: int) -> State:
+def _advance(state: State, count: int, window_state: bytes | None = None) -> State:
     """Acknowledges the first `count` records; what remains of the head is a new batch with a fresh budget."""
+    if state.closing:
+        return _after_window(state)
     head, rest = state.head[count:], state.rest
     if not head and rest:
         head, rest = rest[0], rest[1:]
-    return State(head=head, rest=rest, decided=state.head[count - 1].sequence_number)
+    window = state.window and grown(state.window, window_state)
+    if window is not None and window.final and head:
+        head, rest = (), (head, *rest)  # the window's early end comes before what is left of the batch
+    return State(head=head, rest=rest, decided=state.head[count - 1].sequence_number, window=window)
+
+
+def _after_window(state: State) -> State:
+    """The window is closed, its state gone; what follows in the same time opens another one."""
+    if state.window is None or not state.rest:
+        return State(head=(), decided=state.decided)
+    return State(
+        head=state.rest[0], rest=state.rest[1:], decided=state.decided, window=anew(state.window, state.rest[0])
+    )
 
 
 def _split(state: State) -> State:
     """Halves, left first, both with a fresh budget, at once."""
     middle = len(state.head) // 2
     left, right = state.head[:middle], state.head[middle:]
-    return State(head=left, rest=(right, *state.rest), decided=state.decided)
+    return replace(State(head=left, rest=(right, *state.rest)), decided=state.decided, window=state.window)
 
 
 def _count(state: State, failure: Failed | Refused, now: float, policy: RetryPolicy, jitter: float) -> State:
@@ -224,7 +255,7 @@ def _count(state: State, failure: Failed | Refused, now: float, policy: RetryPol
     if policy.maximum_retries is None or attempts <= policy.maximum_retries:
         return _pause(state, now, policy, jitter)
     answer = failure if isinstance(failure, Failed) else None
-    discard = Discard(state.head, Condition.RETRY_ATTEMPTS_EXHAUSTED, attempts, answer, state.head, now)
+    discard = Discard(state.head, Condition.RETRY_ATTEMPTS_EXHAUSTED, attempts, answer, state.head, now, state.window)
     return replace(state, discard=discard, setbacks=0, not_before=0.0)
 
 
@@ -236,23 +267,27 @@ def _pause(state: State, now: float, policy: RetryPolicy, jitter: float, at_leas
 
 
 def _expire(state: State, now: float, policy: RetryPolicy) -> State:
-    """Turns the too old records at the head into a discard."""
+    """Turns the too old records at the head into a discard, or a window's final call that comes too late."""
     if policy.maximum_age is None:
         return state
     count = 0
     while count < len(state.head) and now - state.head[count].arrival >= policy.maximum_age:
         count += 1
-    if not count:
+    if not count and not (state.closing and now >= _expiry(state, policy)):
         return state
     expired = state.head[:count]
     invocations = max(1, state.attempts)
     called = state.called or expired
-    discard = Discard(expired, Condition.RECORD_AGE_EXCEEDED, invocations, None, called, now)
+    discard = Discard(expired, Condition.RECORD_AGE_EXCEEDED, invocations, None, called, now, state.window)
     return replace(state, discard=discard, setbacks=0, not_before=0.0)
 
 
-def _expiry(head: Batch, policy: RetryPolicy) -> float:
-    return float("inf") if policy.maximum_age is None else head[0].arrival + policy.maximum_age
+def _expiry(state: State, policy: RetryPolicy) -> float:
+    """When the head is too old; the final call of a window is as old as the window's start (B.7)."""
+    if policy.maximum_age is None:
+        return float("inf")
+    since = state.window.start if state.closing and state.window is not None else state.head[0].arrival
+    return since + policy.maximum_age
 
 
 def _hand_over(state: State, discard: Discard, now: float, policy: RetryPolicy) -> Action:

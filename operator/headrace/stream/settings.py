@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.filter_patterns import DataKey
-from headrace.stream.batching import LAMBDA_EVENT, BatchLimits
+from headrace.stream.batching import BatchLimits
+from headrace.stream.encodings import LAMBDA_EVENT
 from headrace.stream.filtering import Filter, compile_filters
 from headrace.stream.functions.cloudevents import KINESIS_CLOUDEVENTS
 from headrace.stream.report import Origin
@@ -45,6 +46,7 @@ def delivery_of(mapping: EventSourceMapping) -> Delivery:
             window=spec.resolved_batching_window,
             maximum_age=spec.maximum_record_age,
             encoding=KINESIS_CLOUDEVENTS if spec.function.protocol == "cloudevents" else LAMBDA_EVENT,
+            tumbling=spec.tumbling_window_in_seconds,
         ),
         policy=retry_policy(spec),
         origin=Origin(function_arn=mapping.function_arn, stream_arn=spec.event_source_arn or "", shard_id=""),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from headrace.stream.batching import Encoding
+from headrace.stream.encodings import Encoding
 from headrace.stream.instants import instant
 
 if TYPE_CHECKING:

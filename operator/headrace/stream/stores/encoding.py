@@ -1,10 +1,10 @@
-"""A checkpoint's lanes as JSON values, the same in every store. Pure."""
+"""A checkpoint's lanes and window as JSON values, the same in every store. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.records import Head, LaneProgress
+from headrace.records import Head, LaneProgress, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,6 +27,18 @@ def decode_lanes(values: Iterable[Mapping[str, Any]]) -> tuple[LaneProgress, ...
         )
         for value in values
     )
+
+
+def encode_window(window: Window) -> dict[str, Any]:
+    """A tumbling window without its state, which lies in a place of its own."""
+    value: dict[str, Any] = {"start": window.start, "end": window.end, "first": window.first}
+    return value | {name: True for name in ("final", "early") if getattr(window, name)}
+
+
+def decode_window(value: Mapping[str, Any], state: bytes) -> Window:
+    """The window again."""
+    early = bool(value.get("early"))
+    return Window(value["start"], value["end"], value["first"], state, bool(value.get("final")), early)
 
 
 def _encode(lane: LaneProgress) -> dict[str, Any]:

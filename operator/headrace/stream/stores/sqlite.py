@@ -15,7 +15,7 @@ import orjson
 
 from headrace.errors import Reason, StoreError
 from headrace.records import Checkpoint, Shard, Start
-from headrace.stream.stores.encoding import decode_lanes, encode_lanes
+from headrace.stream.stores.encoding import decode_lanes, decode_window, encode_lanes, encode_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +29,10 @@ CREATE TABLE IF NOT EXISTS start (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checkpoint (
     mapping TEXT, shard_id TEXT, sequence_number TEXT, finished INTEGER NOT NULL, lanes TEXT NOT NULL,
+    PRIMARY KEY (mapping, shard_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tumbling_window (
+    mapping TEXT, shard_id TEXT, bounds TEXT NOT NULL, state BLOB NOT NULL,
     PRIMARY KEY (mapping, shard_id)
 ) WITHOUT ROWID;
 """
@@ -63,6 +67,17 @@ class SqliteFile:
                 "another headrace run is using it" if code.startswith("SQLITE_BUSY") else "check the path and the disk"
             )
             raise StoreError(Reason.API_ERROR, f"the state file {self._name}: {code}; {hint}") from error
+
+    def transact(self, *statements: tuple[str, tuple[object, ...]]) -> None:
+        """Several statements, all or none, on the file's thread."""
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            for statement, values in statements:
+                self.execute(statement, *values)
+        except BaseException:
+            self.execute("ROLLBACK")
+            raise
+        self.execute("COMMIT")
 
     def execute(self, statement: str, *values: object) -> list[tuple[object, ...]]:
         """One statement, on the file's thread."""
@@ -100,24 +115,41 @@ class SqliteStore:
 
     async def load(self, _shards: Sequence[Shard]) -> Mapping[str, Checkpoint]:
         """Every row of the mapping; no row is made before there is something to say."""
-        query = "SELECT shard_id, sequence_number, finished, lanes FROM checkpoint WHERE mapping = ?"
+        query = (
+            "SELECT shard_id, sequence_number, finished, lanes, bounds, state FROM checkpoint"
+            " LEFT JOIN tumbling_window USING (mapping, shard_id) WHERE mapping = ?"
+        )
         rows = await self._file.run(lambda: self._file.execute(query, self._identity))
-        return {
-            str(shard_id): Checkpoint(
-                None if number is None else str(number), bool(finished), decode_lanes(orjson.loads(str(lanes)))
-            )
-            for shard_id, number, finished, lanes in rows
-        }
+        return {str(shard_id): _checkpoint(*columns) for shard_id, *columns in rows}
 
     async def save(self, shard_id: str, checkpoint: Checkpoint) -> None:
-        """Replaces the shard's row."""
+        """Replaces the shard's row, and that of its window."""
         replace = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?)"
+        key = (self._identity, shard_id)
         lanes = orjson.dumps(encode_lanes(checkpoint.lanes)).decode()
-        row = (self._identity, shard_id, checkpoint.sequence_number, int(checkpoint.finished), lanes)
-        await self._file.run(lambda: self._file.execute(replace, *row))
+        row = (*key, checkpoint.sequence_number, int(checkpoint.finished), lanes)
+        window = _window_row(key, checkpoint)
+        await self._file.run(lambda: self._file.transact(window, (replace, row)))
 
     async def aclose(self) -> None:
         """Nothing of its own; the file is closed by whoever opened it."""
+
+
+def _window_row(key: tuple[str, str], checkpoint: Checkpoint) -> tuple[str, tuple[object, ...]]:
+    window = checkpoint.window
+    if window is None:
+        return "DELETE FROM tumbling_window WHERE mapping = ? AND shard_id = ?", key
+    bounds = orjson.dumps(encode_window(window)).decode()
+    return "INSERT OR REPLACE INTO tumbling_window VALUES (?, ?, ?, ?)", (*key, bounds, window.state or b"")
+
+
+def _checkpoint(number: object, finished: object, lanes: object, bounds: object, state: object) -> Checkpoint:
+    return Checkpoint(
+        None if number is None else str(number),
+        bool(finished),
+        decode_lanes(orjson.loads(str(lanes))),
+        decode_window(orjson.loads(str(bounds)), state) if isinstance(state, bytes) else None,
+    )
 
 
 def _timestamp(value: object) -> float | None:
