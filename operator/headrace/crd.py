@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from headrace.resources import EVENT_SOURCE_MAPPING, GROUP, SHARD_LEASE, Kind
+from headrace.resources import EVENT_SOURCE_MAPPING, GROUP, SHARD_LEASE, WINDOW_STATE, Kind
 from headrace.spec import EventSourceMapping, EventSourceMappingSpec
 from headrace.spec_rules import FIXED, FIXED_SENTENCE, RULES
 from headrace.spec_schema import Schema, schema_of
-from headrace.spec_status import EventSourceMappingStatus, ShardLease
+from headrace.spec_status import EventSourceMappingStatus, ShardLease, WindowState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +33,7 @@ def crds() -> dict[str, dict[str, Any]]:
     return {
         "eventsourcemappings.yaml": _definition(EVENT_SOURCE_MAPPING, "esm", _mapping(), _MAPPING_COLUMNS, status=True),
         "shardleases.yaml": _definition(SHARD_LEASE, "shl", _structural(schema_of(ShardLease)), _LEASE_COLUMNS),
+        "windowstates.yaml": _definition(WINDOW_STATE, "wst", _structural(schema_of(WindowState)), _STATE_COLUMNS),
     }
 
 
@@ -105,6 +106,7 @@ _LEASE_COLUMNS = (
     ("Last-Error", "string", ".status.lastError", 0),
     _AGE,
 )
+_STATE_COLUMNS = (("Shard-Lease", "string", ".spec.shardLease", 0), _AGE)
 
 
 def _mapping() -> Schema:

@@ -14,6 +14,8 @@ API_VERSION = f"{GROUP}/v1alpha1"
 
 LABEL_MAPPING_UID = f"{GROUP}/mapping-uid"
 """On everything that belongs to a mapping: its full UID, so that one selector finds it all."""
+LABEL_SHARD_LEASE = f"{GROUP}/shard-lease"
+"""On a WindowState: the name of the ShardLease it belongs to."""
 ANNOTATION_REPORT = f"{GROUP}/report"
 """On a heartbeat Lease: what the poller alone knows, as JSON (`Heartbeat`)."""
 
@@ -38,6 +40,7 @@ class Kind:
 
 EVENT_SOURCE_MAPPING = Kind(API_VERSION, "EventSourceMapping", "eventsourcemappings")
 SHARD_LEASE = Kind(API_VERSION, "ShardLease", "shardleases")
+WINDOW_STATE = Kind(API_VERSION, "WindowState", "windowstates")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")

@@ -119,6 +119,23 @@ class LaneStatus(Part):
     """Batch that has failed before."""
 
 
+class WindowStatus(Part):
+    """The tumbling window that is open."""
+
+    start: Count
+    """When it starts, in epoch seconds."""
+    end: Count
+    """When it ends."""
+    first: Text
+    """Sequence number of the record that opened it."""
+    final: bool = False
+    """Its final call is due."""
+    early: bool = False
+    """Its state has grown too large, so that it ends before its time."""
+    state: tuple[Text, ...] = ()
+    """Names of the WindowStates that hold its state, in order."""
+
+
 class ShardLeaseStatus(Part):
     """Who holds the shard, and how far it is decided."""
 
@@ -130,6 +147,8 @@ class ShardLeaseStatus(Part):
     """Checkpoint: every record up to this one is decided."""
     lanes: tuple[LaneStatus, ...] = ()
     """Lanes that are further than the checkpoint, or whose batch has failed before."""
+    window: WindowStatus | None = None
+    """Tumbling window that is open."""
     finished: bool = False
     """The shard has ended and its last record is decided."""
     state: ShardState | None = None
@@ -151,3 +170,19 @@ class ShardLease(Part):
     """Which shard."""
     status: ShardLeaseStatus | None = None
     """Holder and checkpoint; no subresource, so that one compare-and-swap write covers all."""
+
+
+class WindowStateSpec(Part):
+    """A piece of a tumbling window's state."""
+
+    shard_lease: Text
+    """Name of the ShardLease whose checkpoint it belongs to, in the same namespace."""
+    piece: Annotated[str, Field(max_length=1_048_576)]
+    """Part of the compressed state, as base64."""
+
+
+class WindowState(Part):
+    """What a function has made of a tumbling window so far; written by pollers, named by the ShardLease."""
+
+    spec: WindowStateSpec
+    """The piece."""

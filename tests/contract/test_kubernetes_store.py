@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 import pytest_asyncio
 
 from headrace.cluster import Cluster, ClusterError
 from headrace.errors import LeaseLost, StoreError
-from headrace.records import Checkpoint, Shard, Start
-from headrace.resources import EVENT_SOURCE_MAPPING, SHARD_LEASE, MappingRef, ref_of
+from headrace.records import Checkpoint, Shard, Start, Window
+from headrace.resources import EVENT_SOURCE_MAPPING, SHARD_LEASE, WINDOW_STATE, MappingRef, ref_of
 from headrace.stream.progress import ShardFacts
 from headrace.stream.stores.kubernetes import AGE_INTERVAL, Holder, KubernetesStore
 from tests.support import clusters
@@ -105,6 +107,54 @@ async def test_what_was_saved_is_loaded_by_the_next_holder(bench: Bench) -> None
     await store.save(SHARDS[1].shard_id, Checkpoint("7", finished=True))
     found = await bench.store("2", "pod-b").load(SHARDS)
     assert found == {FIRST: Checkpoint("495"), SHARDS[1].shard_id: Checkpoint("7", finished=True)}
+
+
+def window(state: bytes) -> Window:
+    return Window(60, 120, "7", state)
+
+
+async def states(bench: Bench) -> list[str]:
+    found = await bench.api.select(WINDOW_STATE, bench.mapping.namespace, bench.mapping.selector)
+    return [body["metadata"]["name"] for body in found]
+
+
+async def test_a_window_lies_in_pieces_beside_its_checkpoint_and_the_next_holder_loads_it(bench: Bench) -> None:
+    store = await bench.loaded()
+    large = orjson.dumps({"held": random.Random(1).randbytes(1_000_000).hex()})
+    await store.save(FIRST, Checkpoint("1", window=window(b'{"n":1}')))
+    await store.save(FIRST, Checkpoint("2", window=window(large)))
+    assert len(await states(bench)) > 1
+    assert (await bench.store("2", "pod-b").load(SHARDS))[FIRST] == Checkpoint("2", window=window(large))
+
+
+async def test_only_the_newest_state_is_kept_and_none_after_the_window(bench: Bench) -> None:
+    for life in range(3):
+        store = await bench.loaded(str(life))
+        for number in range(1, 4):
+            await store.save(FIRST, Checkpoint(str(10 * life + number), window=window(b'{"n":%d}' % number)))
+        assert len(await states(bench)) == 1
+    await store.save(FIRST, Checkpoint("99"))
+    assert await states(bench) == []
+    assert (await store.load(SHARDS))[FIRST] == Checkpoint("99")
+
+
+async def test_a_poller_that_has_lost_its_shard_spoils_no_state(bench: Bench) -> None:
+    old = await bench.loaded("1")
+    await old.save(FIRST, Checkpoint("1", window=window(b'{"n":1}')))
+    new = await bench.loaded("2")
+    await new.save(FIRST, Checkpoint("2", window=window(b'{"n":2}')))
+    with pytest.raises(LeaseLost):
+        await old.save(FIRST, Checkpoint("3", window=window(b'{"n":3}')))
+    assert (await bench.store("3").load(SHARDS))[FIRST] == Checkpoint("2", window=window(b'{"n":2}'))
+
+
+async def test_a_state_that_was_taken_away_is_told_with_what_to_do(bench: Bench) -> None:
+    store = await bench.loaded()
+    await store.save(FIRST, Checkpoint("1", window=window(b'{"n":1}')))
+    for body in await bench.api.select(WINDOW_STATE, bench.mapping.namespace, bench.mapping.selector):
+        await bench.api.delete(WINDOW_STATE, body)
+    with pytest.raises(StoreError, match=r"take status\.window away from the ShardLease"):
+        await bench.store("2").load(SHARDS)
 
 
 async def test_a_predecessor_has_lost_its_lease_once_a_successor_has_loaded(bench: Bench) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tests.e2e.kubectl import helm, kubectl, minor_version
 from tests.support.servers import ROOT
 
-CRDS = ("eventsourcemappings.headrace.dev", "shardleases.headrace.dev")
+CRDS = ("eventsourcemappings.headrace.dev", "shardleases.headrace.dev", "windowstates.headrace.dev")
 CHART = ROOT / "charts" / "headrace"
 FIRST_WITH_CEL = 25
 """Servers before 1.25 refuse server-side apply of a CRD with CEL rules; a client-side write drops the rules."""

@@ -96,7 +96,7 @@ async def test_a_final_call_that_fails_for_good_is_discarded_without_records_and
 ) -> None:
     stream, queue = await make_stream(kinesis), await make_queue(sqs)
     function.answer = lambda call: counting(call) if call.event["Records"] else function_error()
-    more = {"maximumRetryAttempts": 1, "destinationConfig": on_failure(queue.arn)}
+    more: dict[str, Any] = {"maximumRetryAttempts": 1, "destinationConfig": on_failure(queue.arn)}
     file = write(tmp_path, mapping(stream.arn, function.url, tumblingWindowInSeconds=1, **more))
     await stream.put("a")
     async with run(file, ministack) as running:

@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parents[2] / "crds"
 COLUMNS = {
     "eventsourcemappings.yaml": "Source Function State Shards Pollers Iterator-Age Last-Result Age",
     "shardleases.yaml": "Mapping Shard State Holder Checkpoint Attempts Iterator-Age Last-Error Age",
+    "windowstates.yaml": "Shard-Lease Age",
 }
 
 
@@ -93,9 +94,13 @@ def test_kubectl_get_shows_what_matters(name: str) -> None:
 
 def test_a_mapping_has_a_status_of_its_own_and_a_lease_is_written_whole() -> None:
     subresources = {name: crd["spec"]["versions"][0].get("subresources") for name, crd in crds().items()}
-    assert subresources == {"eventsourcemappings.yaml": {"status": {}}, "shardleases.yaml": None}
+    assert subresources == {
+        "eventsourcemappings.yaml": {"status": {}},
+        "shardleases.yaml": None,
+        "windowstates.yaml": None,
+    }
     shorts = {name: crd["spec"]["names"]["shortNames"] for name, crd in crds().items()}
-    assert shorts == {"eventsourcemappings.yaml": ["esm"], "shardleases.yaml": ["shl"]}
+    assert shorts == {"eventsourcemappings.yaml": ["esm"], "shardleases.yaml": ["shl"], "windowstates.yaml": ["wst"]}
 
 
 def test_conditions_are_a_map_by_type() -> None:

@@ -52,10 +52,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [headrace.dev]
   resources: [eventsourcemappings/status]
   verbs: [patch]
-# Of these two it only reads; the rest is what it grants to pollers, and nobody may grant what he does not hold.
+# Of these three it only reads, if anything; the rest is what it grants to pollers, and nobody may grant what he does not hold.
 - apiGroups: [headrace.dev]
   resources: [shardleases]
   verbs: [get, list, watch, create, update]
+- apiGroups: [headrace.dev]
+  resources: [windowstates]
+  verbs: [get, list, create, delete]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, list, watch, create, update, delete]

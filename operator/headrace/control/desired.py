@@ -22,6 +22,7 @@ from headrace.resources import (
     ROLE_BINDING,
     SERVICE_ACCOUNT,
     SHARD_LEASE,
+    WINDOW_STATE,
     Kind,
     MappingRef,
 )
@@ -92,6 +93,11 @@ def _rules(ref: MappingRef) -> list[Body]:
             "apiGroups": [GROUP],
             "resources": [SHARD_LEASE.plural],
             "verbs": ["get", "list", "create", "update"],
+        },
+        {
+            "apiGroups": [GROUP],
+            "resources": [WINDOW_STATE.plural],
+            "verbs": ["get", "list", "create", "delete"],
         },
         {
             "apiGroups": ["coordination.k8s.io"],

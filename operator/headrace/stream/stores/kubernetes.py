@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -25,15 +25,19 @@ from headrace.stream.stores.lease_status import (
     advanced,
     checkpoint_of,
     released,
+    state_names,
     status_of,
+    window_of,
     with_facts,
     without_age,
 )
+from headrace.stream.stores.window_states import WindowStates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from headrace.cluster import Body, Cluster
+    from headrace.records import Window
 
 WRITE_INTERVAL = 1.0
 AGE_INTERVAL = 10.0
@@ -63,6 +67,9 @@ class _Lease:
     """A ShardLease as last seen; whoever writes it holds the lock."""
 
     body: Body
+    window: Window | None = None
+    states: list[Body] | None = None
+    """The WindowStates there are of it; None until one is written."""
     facts: ShardFacts | None = None
     written_at: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -94,6 +101,7 @@ class KubernetesStore:
         self._clock = clock
         self._leases: dict[str, _Lease] = {}
         self._parallel = asyncio.Semaphore(_PARALLEL)
+        self._states = WindowStates(cluster, mapping, holder.incarnation)
 
     async def start(self) -> Start | None:
         """Where the mapping starts, as far as its creation time decides it."""
@@ -118,7 +126,7 @@ class KubernetesStore:
                         tasks.create_task(self._take(shard, found.get(shard.shard_id), state))
         except ExceptionGroup as group:
             raise _most_telling(group) from group
-        known = {shard_id: checkpoint_of(lease.body) for shard_id, lease in self._leases.items()}
+        known = {name: replace(checkpoint_of(one.body), window=one.window) for name, one in self._leases.items()}
         return {shard_id: each for shard_id, each in (checkpoints | known).items() if each != Checkpoint()}
 
     async def _take(self, shard: Shard, body: Body | None, state: str) -> None:
@@ -131,7 +139,9 @@ class KubernetesStore:
                     body = await self._create(shard, state)
                 if not self._holder.holds(body):
                     body = await self._seize(body, state)
-            self._leases[shard.shard_id] = _Lease(body, written_at=self._clock())
+                names = state_names(body)
+                window = window_of(body, await self._states.read(body["metadata"]["name"], names) if names else b"")
+            self._leases[shard.shard_id] = _Lease(body, window, written_at=self._clock())
 
     async def _keep(self, shard_id: str, body: Body | None, state: str) -> None:
         if body is None:  # its label is gone, or all of it
@@ -186,8 +196,32 @@ class KubernetesStore:
         raise StoreError(Reason.API_ERROR, f"the ShardLease {body['metadata']['name']} changes too fast to be taken")
 
     async def save(self, shard_id: str, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint and the facts that wait; one that lies behind what is stored changes nothing."""
-        await self._write(shard_id, lambda status: advanced(status, checkpoint))
+        """Writes a checkpoint and the facts that wait; one that lies behind what is stored changes nothing.
+
+        The window's state is written before the checkpoint that refers to it; what it replaces goes after that.
+        """
+        lease = self._leases[shard_id]
+        if checkpoint.window == lease.window:
+            names = state_names(lease.body)
+            await self._write(shard_id, lambda status: advanced(status, checkpoint, names))
+            return
+        written = await self._write_state(lease, checkpoint.window)
+        names = [body["metadata"]["name"] for body in written]
+        await self._write(shard_id, lambda status: advanced(status, checkpoint, names))
+        lease.window = checkpoint.window
+        with suppress(ClusterError):
+            await self._states.delete([body for body in lease.states or () if body not in written])
+            lease.states = written
+
+    async def _write_state(self, lease: _Lease, window: Window | None) -> list[Body]:
+        """Writes a window's state; notes whatever objects of the lease there are, so that only those named stay."""
+        name = lease.body["metadata"]["name"]
+        with _told_as_store_error():
+            if lease.states is None:
+                lease.states = await self._states.there(name)
+            written = await self._states.write(name, window.state or b"{}") if window is not None else []
+        lease.states = lease.states + written
+        return written
 
     async def report_shard(self, shard_id: str, facts: ShardFacts) -> None:
         """Tells how a held shard is doing, with the next checkpoint or by a write of its own, whichever comes first.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.records import Checkpoint
+from headrace.records import Checkpoint, Window
 from headrace.stream.progress import HELD
-from headrace.stream.stores.encoding import decode_lanes, encode_lanes
+from headrace.stream.stores.encoding import decode_lanes, decode_window, encode_lanes, encode_window
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headrace.stream.progress import ShardFacts
 
 Body = dict[str, Any]
@@ -22,6 +24,17 @@ def checkpoint_of(lease: Body) -> Checkpoint:
     status = status_of(lease)
     lanes = decode_lanes(status.get("lanes") or ())
     return Checkpoint(status.get("sequenceNumber"), bool(status.get("finished", False)), lanes)
+
+
+def state_names(lease: Body) -> list[str]:
+    """The WindowStates that hold the state of the window that is open."""
+    return list((status_of(lease).get("window") or {}).get("state") or ())
+
+
+def window_of(lease: Body, state: bytes) -> Window | None:
+    """The window that is open, with the state that its WindowStates hold."""
+    window = status_of(lease).get("window")
+    return decode_window(window, state) if window else None
 
 
 def status_of(lease: Body) -> Body:
@@ -46,12 +59,14 @@ def without_age(status: Body) -> Body:
     return {key: value for key, value in status.items() if key != "iteratorAgeSeconds"}
 
 
-def advanced(status: Body, checkpoint: Checkpoint) -> Body:
-    """The status with a checkpoint in it that never goes back."""
+def advanced(status: Body, checkpoint: Checkpoint, state: Sequence[str] = ()) -> Body:
+    """The status with a checkpoint in it that never goes back; `state` names the WindowStates of its window."""
     stored, new = status.get("sequenceNumber"), checkpoint.sequence_number
     if new is not None and (stored is None or _number(new) > _number(stored)):
         status = status | {"sequenceNumber": new}
-    status = {key: value for key, value in status.items() if key != "lanes"}
+    status = {key: value for key, value in status.items() if key not in {"lanes", "window"}}
+    if checkpoint.window is not None:
+        status |= {"window": encode_window(checkpoint.window) | {"state": list(state)}}
     if checkpoint.lanes:
         status |= {"lanes": encode_lanes(checkpoint.lanes)}
     if checkpoint.finished or status.get("finished"):
