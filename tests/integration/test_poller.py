@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
+from aiohttp.web import json_response
 
 from headrace.heartbeat import heartbeat_of
 from headrace.resources import EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, MappingRef, ref_of
@@ -17,7 +18,7 @@ from tests.support import clusters
 from tests.support.aws import Stream, make_stream
 from tests.support.clusters import eventually
 from tests.support.function import RecordedCall, RecordingFunction, function_error, success
-from tests.support.headrace import Running, headrace
+from tests.support.headrace import Running, headrace, long_window
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -97,6 +98,24 @@ async def test_records_reach_the_function_and_the_checkpoint_its_lease(site: Sit
     assert await site.heartbeats(ref) == []
     status = await site.shard(ref)
     assert (status["state"], status["sequenceNumber"]) == ("Available", site.stream.numbers[-1])
+
+
+async def test_after_a_kill_the_window_goes_on_with_its_state(site: Site) -> None:
+    def counting(call: RecordedCall) -> web.Response:
+        return json_response({"state": {"n": call.event["state"].get("n", 0) + len(call.event["Records"])}})
+
+    site.function.answer = counting
+    ref = await site.apply(tumblingWindowInSeconds=long_window())
+    await site.stream.put("a", "b")
+    async with site.poller(ref) as running:
+        await site.shard_tells(ref, sequenceNumber=site.stream.numbers[-1])
+        await running.kill()
+    held = sum(len(call.data) for call in site.function.calls)
+    site.function.calls.clear()
+    await site.stream.put("c")
+    async with site.poller(ref, "b"):
+        await site.function.until(lambda: site.function.seen == [["c"]])
+    assert site.function.calls[0].event["state"] == {"n": held}
 
 
 async def test_after_a_kill_it_goes_on_behind_the_checkpoint(site: Site) -> None:

@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 import yaml
+from aiohttp import web
 
-from headrace.resources import EVENT_SOURCE_MAPPING, ROLE, ROLE_BINDING, SERVICE_ACCOUNT, ref_of
+from headrace.resources import (
+    EVENT_SOURCE_MAPPING,
+    ROLE,
+    ROLE_BINDING,
+    SERVICE_ACCOUNT,
+    SHARD_LEASE,
+    WINDOW_STATE,
+    ref_of,
+)
 from tests.support import clusters
 from tests.support.aws import make_stream
 from tests.support.clusters import eventually
-from tests.support.headrace import Running, headrace
+from tests.support.headrace import Running, headrace, long_window
 from tests.support.servers import ROOT
 
 if TYPE_CHECKING:
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.cluster import Body, Cluster
+    from headrace.resources import MappingRef
     from tests.support.function import RecordingFunction
 
 pytestmark = pytest.mark.cluster
@@ -83,6 +93,13 @@ def rendered(namespace: str) -> list[Body]:
     return [document for document in yaml.safe_load_all(text) if document]
 
 
+async def only_newest_state(api: Cluster, ref: MappingRef) -> bool:
+    (lease,) = await api.select(SHARD_LEASE, ref.namespace, ref.selector)
+    states = await api.select(WINDOW_STATE, ref.namespace, ref.selector)
+    named = lease["status"].get("window", {}).get("state")
+    return bool(states) and [state["metadata"]["name"] for state in states] == named
+
+
 def refusals(running: Running) -> list[Body]:
     return [entry for entry in running.log if "forbidden" in str(entry)]
 
@@ -90,12 +107,16 @@ def refusals(running: Running) -> list[Body]:
 async def test_the_rights_of_both_are_enough_and_records_flow(
     site: Site, ministack: str, kinesis: Any, function: RecordingFunction
 ) -> None:
+    """With tumbling windows, so that their states are written and deleted too."""
     stream = await make_stream(kinesis)
-    await stream.put("a")
+    function.answer = lambda _: web.json_response({"state": {}})
+    await stream.put("a", "b")
     said = {
         "eventSourceArn": stream.arn,
         "function": {"url": function.url, "timeoutSeconds": 5},
         "aws": {"endpointUrl": ministack},
+        "tumblingWindowInSeconds": long_window(),
+        "batchSize": 1,
     }
     async with site.started(await site.install_rights(), "operator", "--namespace", site.namespace) as operator:
         ref = ref_of(await site.api.create(EVENT_SOURCE_MAPPING, clusters.mapping(site.namespace, "orders", **said)))
@@ -105,7 +126,7 @@ async def test_the_rights_of_both_are_enough_and_records_flow(
         )
         where = f"{site.namespace}/orders"
         async with site.started(ref.child_name, "poller", "--mapping", where, "--identity", "a") as poller:
-            await function.until(lambda: function.seen == [["a"]])
+            await function.until(lambda: function.seen == [["a"], ["b"]])
 
             async def enabled() -> bool:
                 body = await site.api.find(EVENT_SOURCE_MAPPING, site.namespace, "orders")
@@ -113,6 +134,7 @@ async def test_the_rights_of_both_are_enough_and_records_flow(
                 return status.get("state") == "Enabled" and status.get("lastProcessingResult") == "OK"
 
             await eventually(enabled, "the status tells what the poller reports")
+            await eventually(lambda: only_newest_state(site.api, ref), "the window's newest state, and no other")
             assert await poller.stop() == 0
         assert await operator.stop() == 0
     assert refusals(operator) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from aiohttp import web
 
 from tests.support.aws import make_queue, make_stream
 from tests.support.function import RecordedCall, RecordingFunction, function_error
-from tests.support.headrace import mapping, on_failure, run, write
+from tests.support.headrace import long_window, mapping, on_failure, run, write
 
 IDLE = ("--exit-when-idle", 1)
 
@@ -18,11 +17,6 @@ IDLE = ("--exit-when-idle", 1)
 def counting(call: RecordedCall) -> web.Response:
     """What a function that aggregates does: adds the batch to the state it is given."""
     return web.json_response({"state": {"n": call.event["state"].get("n", 0) + len(call.event["Records"])}})
-
-
-def long_window() -> int:
-    """Seconds of a window that will not end during a test."""
-    return next(width for width in range(900, 600, -1) if width - time.time() % width > 120)
 
 
 def told(call: RecordedCall) -> tuple[list[str], dict[str, Any], bool, bool]:

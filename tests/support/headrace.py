@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,11 @@ def mapping(arn: str, url: str, name: str = "orders", **spec: Any) -> dict[str, 
             **spec,
         },
     }
+
+
+def long_window() -> int:
+    """Seconds of a tumbling window that will not end during a test."""
+    return next(width for width in range(900, 600, -1) if width - time.time() % width > 120)
 
 
 def on_failure(arn: str, **more: Any) -> dict[str, Any]:
