@@ -20,6 +20,9 @@ KAFKA = frozenset({SourceKind.MSK, SourceKind.SELF_MANAGED_KAFKA})
 BROKERS = KAFKA | {SourceKind.MQ}
 DOCUMENTDB = frozenset({SourceKind.DOCUMENTDB})
 
+FUNCTION = "self.__function__"
+"""CEL: the property `function`, whose name is a word that CEL keeps for itself: the API server escapes those."""
+
 _SERVICES = {
     SourceKind.KINESIS: "kinesis",
     SourceKind.KINESIS_CONSUMER: "kinesis",

@@ -15,6 +15,7 @@ from headrace.filter_patterns import DataKey, compile_pattern
 from headrace.records import StartingPosition
 from headrace.spec_rule import (
     DOCUMENTDB,
+    FUNCTION,
     KAFKA,
     PROVISIONED,
     QUEUES,
@@ -126,7 +127,7 @@ _BATCHING = (
         "tumblingWindowInSeconds",
         "cannot be combined with function.protocol cloudevents, which has no place for a window's state",
         lambda spec: spec.tumbling_window_in_seconds > 0 and spec.function.protocol == "cloudevents",
-        "self.tumblingWindowInSeconds == 0 || self.function.protocol != 'cloudevents'",
+        f"self.tumblingWindowInSeconds == 0 || {FUNCTION}.protocol != 'cloudevents'",
     ),
 )
 
@@ -191,13 +192,13 @@ def _to_kafka(spec: EventSourceMappingSpec) -> bool:
 
 
 _TO_KAFKA = f"({_HAS_DESTINATION} && self.{_DESTINATION}.startsWith('kafka://'))"
+_ON_SUCCESS = Rule(
+    "destinationConfig.onSuccess",
+    _NOT_SUPPORTED,
+    lambda spec: spec.destination_config is not None and spec.destination_config.on_success is not None,
+    f"!({has('destinationConfig.onSuccess')})",
+)
 _FAILURES = (
-    Rule(
-        "destinationConfig.onSuccess",
-        _NOT_SUPPORTED,
-        lambda spec: spec.destination_config is not None and spec.destination_config.on_success is not None,
-        f"!({has('destinationConfig.onSuccess')})",
-    ),
     only_for(
         STREAMS | KAFKA,
         "destinationConfig",
@@ -260,8 +261,8 @@ _FAILURES = (
     ),
 )
 
-
-RULES = (*_SOURCE, *_BATCHING, *_STARTING, *_FAILURES, *SOURCE_RULES)
+# In the order of AWS's own checks (V28)
+RULES = (_ON_SUCCESS, *_SOURCE, *_BATCHING, *_STARTING, *_FAILURES, *SOURCE_RULES)
 
 
 def broken_rules(spec: EventSourceMappingSpec) -> list[str]:

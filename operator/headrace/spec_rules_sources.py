@@ -8,6 +8,7 @@ from headrace.arns import SourceKind
 from headrace.spec_rule import (
     BROKERS,
     DOCUMENTDB,
+    FUNCTION,
     KAFKA,
     PROVISIONED,
     QUEUES,
@@ -101,7 +102,7 @@ _APPLICABILITY = (
         lambda spec: bool(spec.filter_patterns),
         filled("filterCriteria.filters"),
     ),
-    only_for(STREAMS | QUEUES | BROKERS, "kmsKeyArn", lambda spec: bool(spec.kms_key_arn), has("kmsKeyArn")),
+    only_for(STREAMS | QUEUES | BROKERS, "kmsKeyArn", lambda spec: bool(spec.kms_key_arn), filled("kmsKeyArn")),
     only_for(
         STREAMS | QUEUES | KAFKA,
         "metricsConfig",
@@ -221,13 +222,13 @@ _BROKERS = (
         "function",
         "needs exactly one of url and service",
         lambda spec: (spec.function.url is None) == (spec.function.service is None),
-        "has(self.function.url) != has(self.function.service)",
+        f"has({FUNCTION}.url) != has({FUNCTION}.service)",
     ),
     Rule(
         "function.timeoutSeconds",
         "must be at most 840 for Kafka and Amazon MQ sources",  # V23
         lambda spec: spec.source_kind in BROKERS and spec.function.timeout_seconds > 840,  # noqa: PLR2004
-        f"!{is_one_of(BROKERS)} || self.function.timeoutSeconds <= 840",
+        f"!{is_one_of(BROKERS)} || {FUNCTION}.timeoutSeconds <= 840",
     ),
     Rule(
         "topics",

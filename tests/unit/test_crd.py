@@ -12,6 +12,7 @@ import yaml
 from headrace.crd import crds, render
 from headrace.spec import EventSourceMappingSpec, parse_mapping
 from headrace.spec_rules import FIXED, RULES
+from tests.support.api_server import defaulted, unescaped
 from tests.support.mappings import SOURCES, manifest
 
 if TYPE_CHECKING:
@@ -41,15 +42,6 @@ def nodes(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str,
     for key in ("items", "additionalProperties"):
         if key in node:
             yield from nodes(node[key], f"{path}.{key}")
-
-
-def defaulted(node: dict[str, Any], value: Any) -> Any:
-    """What an API server stores: defaults of a structural schema filled in."""
-    if not isinstance(value, dict):
-        return value
-    children = node.get("properties", {})
-    defaults = {name: child["default"] for name, child in children.items() if "default" in child}
-    return {name: defaulted(children.get(name, {}), one) for name, one in (defaults | value).items()}
 
 
 @pytest.mark.parametrize("name", sorted(COLUMNS))
@@ -136,13 +128,13 @@ def test_what_cannot_be_changed_is_compared_with_what_it_was() -> None:
 
 def test_rules_name_only_properties_of_the_schema() -> None:
     for one in SPEC["x-kubernetes-validations"]:
-        for path in re.findall(r"\b(?:self|oldSelf)((?:\.[a-zA-Z]+)+)(?!\()\b", re.sub(r"'[^']*'", "''", one["rule"])):
+        for path in re.findall(r"\b(?:self|oldSelf)((?:\.[a-zA-Z_]+)+)(?!\()\b", re.sub(r"'[^']*'", "''", one["rule"])):
             node = SPEC
             for step in path.removeprefix(".").split("."):
                 if "properties" not in node:
                     break
-                assert step in node["properties"], one
-                node = node["properties"][step]
+                assert unescaped(step) in node["properties"], one
+                node = node["properties"][unescaped(step)]
 
 
 def test_every_text_and_list_that_a_rule_may_read_is_bounded() -> None:
