@@ -81,6 +81,10 @@ _RFC3339_PATTERN = (
 )
 
 
+_LAST_SECOND = 253_402_300_799
+"""Of the year 9999."""
+
+
 def _epoch(value: Any) -> Any:
     """Epoch seconds of an RFC 3339 time; numbers stay as they are."""
     if not isinstance(value, str) or re.fullmatch(_RFC3339_PATTERN, value) is None:
@@ -120,13 +124,14 @@ HttpUrl = Annotated[
 ]
 EpochSeconds = Annotated[
     float,
-    Field(strict=True, allow_inf_nan=False, ge=0, le=253_402_300_799),
+    Field(strict=True, allow_inf_nan=False, ge=0, le=_LAST_SECOND),
     BeforeValidator(_epoch),
     WithJsonSchema(
         {
             "x-kubernetes-int-or-string": True,
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "minimum": 0,
+            "maximum": _LAST_SECOND,
             "maxLength": 40,
             "pattern": _RFC3339_PATTERN,
             ALLOWED: "a time: unix seconds, or RFC 3339 such as 2026-01-31T12:00:00Z",

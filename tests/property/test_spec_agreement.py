@@ -72,7 +72,7 @@ PROPERTIES: dict[str, st.SearchStrategy[Any]] = {
     "bisectBatchOnFunctionError": chosen(True, False),
     "startingPosition": chosen("TRIM_HORIZON", "LATEST", "AT_TIMESTAMP", "NEWEST"),
     "startingPositionTimestamp": st.one_of(
-        around(0, 253_402_300_799), chosen(0.5, "2026-01-31T12:00:00Z", "2026-01-31", "2026-01-31T12:00:00Z\n")
+        around(0, 253_402_300_799), chosen("2026-01-31T12:00:00Z", "2026-01-31", "2026-01-31T12:00:00Z\n")
     ),
     "functionResponseTypes": chosen([], ["ReportBatchItemFailures"], ["ReportBatchItemFailures"] * 2, ["Report"]),
     "filterCriteria": chosen({}, *(filters(*['{"data":{"a":[1]}}'] * n) for n in (0, 1, 5, 6))),
@@ -120,6 +120,8 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
     spec: dict[str, Any] = manifest()["spec"] | draw(PLACED)
     for name in draw(st.lists(st.sampled_from(sorted(PROPERTIES)), max_size=3, unique=True)):
         spec[name] = draw(PROPERTIES[name])
+    if "startingPositionTimestamp" in spec and draw(st.booleans()):
+        spec["startingPosition"] = "AT_TIMESTAMP"
     return spec
 
 

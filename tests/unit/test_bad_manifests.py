@@ -78,7 +78,13 @@ REFUSED: list[Row] = [
             manifest(**AT, startingPositionTimestamp=value),
             "spec.startingPositionTimestamp: must be a time: unix seconds, or RFC 3339 such as 2026-01-31T12:00:00Z",
         )
-        for name, value in (("negative", -1), ("text", "yesterday"), ("date", "2026-01-31"), ("list", []))
+        for name, value in (
+            ("negative", -1),
+            ("beyond the year 9999", 253_402_300_800),
+            ("text", "yesterday"),
+            ("date", "2026-01-31"),
+            ("list", []),
+        )
     ),
     *(
         (
@@ -185,6 +191,12 @@ BEYOND_CEL: list[Row] = [
         "header",
         manifest(function={"url": "http://f", "headers": {"Content-Length": "1"}}),
         "spec.function.headers: must not set Content-Length, which Headrace sets itself",
+    ),
+    # A day that is none: the schema knows the form of a time only.
+    (
+        "February 30",
+        manifest(startingPosition="AT_TIMESTAMP", startingPositionTimestamp="2026-02-30T12:00:00Z"),
+        "spec.startingPositionTimestamp: must be a time: unix seconds, or RFC 3339",
     ),
     # A property that is none: the API server drops it, and kubectl refuses it before.
     ("unknown", manifest(batchsize=1), "spec.batchsize: is not a property of EventSourceMapping; did you mean batchSize?"),

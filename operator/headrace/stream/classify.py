@@ -5,6 +5,7 @@ Before this: `functions/`, which brought the answer. After this: `retry.py`, whi
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -112,14 +113,24 @@ def classify(
     body, parsed = _parse(answer.body)
     if lambda_protocol and (not parsed or _is_runtime_error(body)):
         return _function_error(answer, "Unhandled")
-    if wants_state and not (isinstance(body, dict) and isinstance(body.get("state"), dict)):
+    state = _state(body) if wants_state else None
+    if wants_state and state is None:
         return _failed_response(answer, FailureKind.MISSING_STATE, "the answer has no object named state")
-    state = orjson.dumps(body["state"]) if wants_state else None
     if not report_failures:
         return Succeeded(state)
     if not parsed:
         return _invalid(answer, "the body is not JSON")
     return _with_state(_partial(answer, body, sequence_numbers), state)
+
+
+def _state(body: object) -> bytes | None:
+    """The window state of an answer; None without one, or with one too deeply nested to be sent back."""
+    if not isinstance(body, dict) or not isinstance(body.get("state"), dict):
+        return None
+    try:
+        return orjson.dumps(body["state"])
+    except orjson.JSONEncodeError:
+        return None
 
 
 def _with_state(outcome: Outcome, state: bytes | None) -> Outcome:
@@ -169,9 +180,15 @@ def _function_error(answer: Response, error: str) -> Failed:
         FailureKind.FUNCTION_ERROR,
         error,
         status=answer.status,
-        executed_version=answer.headers.get("x-amz-executed-version", "$LATEST"),
+        executed_version=_version(answer),
         detail=_describe(answer),
     )
+
+
+def _version(answer: Response) -> str:
+    """The version that answered; what is none of Lambda's (a number, $LATEST) is not told on."""
+    version = answer.headers.get("x-amz-executed-version", "")
+    return version if re.fullmatch(r"[$A-Za-z0-9_.-]{1,128}", version) else "$LATEST"
 
 
 def _describe(answer: Response) -> str:
@@ -228,5 +245,4 @@ def _invalid(answer: Response, detail: str) -> Failed:
 
 def _failed_response(answer: Response, kind: FailureKind, detail: str) -> Failed:
     """A failure that the response tells, not an error: `functionError` is null (C.1)."""
-    version = answer.headers.get("x-amz-executed-version", "$LATEST")
-    return Failed(kind, None, status=answer.status, executed_version=version, detail=detail)
+    return Failed(kind, None, status=answer.status, executed_version=_version(answer), detail=detail)

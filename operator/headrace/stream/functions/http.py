@@ -69,6 +69,9 @@ class HttpFunction:
             timeout=aiohttp.ClientTimeout(total=None),
             trace_configs=[tracing],
             cookie_jar=aiohttp.DummyCookieJar(),
+            # A body cut short while compressed may come out empty, which would be a success.
+            auto_decompress=False,
+            headers={"Accept-Encoding": "identity"},
         )
 
     async def invoke(self, call: Call) -> Response | NoResponse:
