@@ -13,6 +13,7 @@ from aiobotocore.credentials import (
     AioAssumeRoleCredentialFetcher,
     AioDeferredRefreshableCredentials,
 )
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore.configprovider import ConfiguredEndpointProvider
 from botocore.exceptions import (
@@ -35,8 +36,11 @@ from headrace.errors import Reason
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError)
-"""What botocore's parser, and ours, raise on an answer that is not in the service's form, and for a bad endpoint."""
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)
+"""What botocore's parser, and ours, raise on an answer that is not in the service's form, and for a bad endpoint.
+
+RuntimeError is what a time beyond any year raises, and (as RecursionError) an answer nested too deeply.
+"""
 FAILURES = (
     BotoCoreError,
     ClientError,
@@ -49,6 +53,8 @@ FAILURES = (
 """Everything a call to AWS may raise."""
 
 CONNECT_TIMEOUT = 5.0
+ANSWER_LIMIT = 32 * 1024 * 1024
+"""The largest answer that is read, in bytes: GetRecords gives at most 10 MB, a third more in base64."""
 
 _NOT_FOUND = frozenset(
     {
@@ -131,6 +137,27 @@ def _session() -> AioSession:
     return session
 
 
+class _Bounded(AIOHTTPSession):
+    """Reads no more of an answer than ANSWER_LIMIT, whoever stands in for AWS."""
+
+    async def send(self, request: Any) -> Any:
+        streamed, request.stream_output = request.stream_output, True
+        answer = await super().send(request)
+        if not streamed:
+            answer._content = await _bounded(answer.raw)  # noqa: SLF001 - where `content` looks first
+        return answer
+
+
+async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in answer.content.iter_chunked(64 * 1024):
+        body += chunk
+        if len(body) > ANSWER_LIMIT:
+            answer.close()
+            raise ResponseParserError("the answer is too large")
+    return bytes(body)
+
+
 @dataclass(frozen=True, slots=True)
 class AwsAccess:
     """How one mapping reaches AWS."""
@@ -151,6 +178,7 @@ class AwsAccess:
             retries={"total_max_attempts": 1, "mode": "standard"},
             tcp_keepalive=True,
             max_pool_connections=256,
+            http_session_cls=_Bounded,
             s3={"addressing_style": "path"} if endpoint or _configured_endpoint(session, service) else None,
         )
         creation = session.create_client(service, region_name=region, endpoint_url=endpoint, config=config)

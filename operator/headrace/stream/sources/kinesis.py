@@ -5,6 +5,7 @@ After this: `filtering.py` and `lanes.py`.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from contextlib import contextmanager
@@ -57,7 +58,8 @@ class Kinesis:
     async def call(self, operation: str, **arguments: Any) -> Any:
         """One API call; everything that goes wrong becomes a SourceError, except an expired iterator."""
         try:
-            return await self._client.call(operation, **arguments)
+            async with asyncio.timeout(READ_TIMEOUT):  # the client's own time-out is that of each read
+                return await self._client.call(operation, **arguments)
         except FAILURES as error:
             if _code(error) == "ExpiredIteratorException":
                 raise
@@ -166,6 +168,8 @@ def iterator_arguments(position: Position) -> dict[str, Any]:
 def to_record(entry: Mapping[str, Any], shard_id: str, facts: RecordFacts) -> Record:
     """A record of a GetRecords answer as it stands in the Lambda event (contract D.1)."""
     number, key = entry["SequenceNumber"], entry["PartitionKey"]
+    if not (isinstance(number, str) and number.isascii() and number.isdigit() and isinstance(key, str)):
+        raise ValueError("not a record")
     arrival = round(entry["ApproximateArrivalTimestamp"].timestamp(), 3)
     event = {
         "kinesis": {
