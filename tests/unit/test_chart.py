@@ -19,6 +19,7 @@ from headrace.resources import (
     ROLE,
     SERVICE_ACCOUNT,
     SHARD_LEASE,
+    WINDOW_STATE,
     Kind,
     ref_of,
 )
