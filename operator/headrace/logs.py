@@ -18,10 +18,14 @@ from headrace.stream.events import (
     Event,
     Faulted,
     Observer,
+    RecordsAbandoned,
     RecordsDropped,
+    RecordsTrimmed,
     ShardFinished,
     ShardStarted,
+    StreamRecreated,
 )
+from headrace.stream.instants import instant
 
 if TYPE_CHECKING:
     from headrace.records import Batch
@@ -88,7 +92,7 @@ def observer(mapping: str) -> Observer:
             case Faulted():
                 _fault(log, event)
             case _:
-                pass
+                _missed(log, event)
 
     return observe
 
@@ -104,6 +108,26 @@ def _discard(log: Any, event: DiscardDelivered | DeliveryFailed | RecordsDropped
             log.error("records lost: the destination did not take their failure record in time", **told)
         case RecordsDropped():
             log.error("records lost: no on-failure destination is set", **told)
+
+
+def _missed(log: Any, event: Event) -> None:
+    match event:
+        case RecordsTrimmed(shard_id, gap):
+            log.warning(
+                "records may be lost: the source's retention took them before they were read",
+                shard=shard_id,
+                after=gap.after,
+                first=gap.first,
+                after_arrival=instant(gap.after_arrival) if gap.after_arrival is not None else None,
+                first_arrival=instant(gap.first_arrival) if gap.first_arrival is not None else None,
+            )
+        case StreamRecreated(created):
+            log.warning("the stream was made anew; it is read from its start", created=instant(created))
+        case RecordsAbandoned(shard_id, count, first, last):
+            told = {"shard": shard_id, "records": count, "first": first, "last": last}
+            log.error("records lost: their stream was deleted before they were decided", **told)
+        case _:
+            pass
 
 
 def _fault(log: Any, event: Faulted) -> None:

@@ -1,7 +1,7 @@
 """`headrace poller`: the data plane of one mapping, with its spec, checkpoints and heartbeat in Kubernetes.
 
-Three loops: `follow` runs the newest valid spec, `_beat` renews the heartbeat and notices changes of the mapping,
-`_tell_shards` writes how the shards are doing.
+Loops: `_follow` runs the newest valid spec, `_beat` renews the heartbeat and notices changes of the mapping,
+`_tell_shards` writes how the shards are doing; `event_recorder.py` posts Events.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from headrace import heartbeat, logs
 from headrace.cluster import ClusterError, ObjectNotFound, connect
 from headrace.errors import InvalidMapping, LeaseLost, StoreError
+from headrace.event_recorder import EventRecorder
 from headrace.heartbeat import RENEW_INTERVAL, TERM, Heartbeat, ReportedCondition
 from headrace.liveness import Liveness
 from headrace.records import Start, StartingPosition
@@ -111,6 +112,7 @@ class Poller:
         self._news = asyncio.Event()
         self._running: _Running | None = None
         self._lease: Body | None = None
+        self._events = EventRecorder(cluster, self._ref, settings.identity)
         self._renewed = float("-inf")
         self._take(body)
 
@@ -121,7 +123,7 @@ class Poller:
     async def run(self) -> None:
         """Works until the stop; then what is in flight ends, checkpoints are written and leases given back."""
         async with asyncio.TaskGroup() as tasks:
-            loops = [tasks.create_task(self._beat()), tasks.create_task(self._tell_shards())]
+            loops = [tasks.create_task(loop) for loop in (self._beat(), self._tell_shards(), self._events.run())]
             await self._follow()
             for loop in loops:
                 loop.cancel()
@@ -187,7 +189,7 @@ class Poller:
     async def _run(self, mapping: EventSourceMapping, running: _Running, ending: asyncio.Event) -> None:
         source = mapping.spec.event_source_arn or ""
         counting = self._metrics.observer(self._ref.namespace, self._ref.name, source, running.health)
-        observer = all_of(running.health, running.progress, counting, logs.observer(self._key))
+        observer = all_of(running.health, running.progress, counting, logs.observer(self._key), self._events)
         await run_mapping(mapping, running.store, self._settings.aws, observer, ending)
 
     async def _stand_by(self, ending: asyncio.Event) -> None:

@@ -60,16 +60,33 @@ Batch = tuple[Record, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """Records that the source's retention may have taken before they were read (contract B.8): none of them is known.
+
+    They lie between `after`, the last one decided or read (None: none was), and `first`, the oldest there still is
+    (None: the whole rest of the shard is gone). The arrivals of these two are in epoch seconds, None if not known.
+    """
+
+    after: str | None
+    first: str | None
+    after_arrival: float | None = None
+    first_arrival: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Polled:
     """What one read of a shard gave.
 
     `behind` is how far the read stopped short of the shard's tip, in seconds (0 at the tip); `ended` says that the
-    shard is closed and was read to its end.
+    shard is closed and was read to its end. `children` are the shards that go on from it, as far as the read names
+    them; `gap` is what the source had let go before it was read.
     """
 
     records: Batch = ()
     behind: float = 0.0
     ended: bool = False
+    children: tuple[Shard, ...] = ()
+    gap: Gap | None = None
 
 
 @dataclass(frozen=True, slots=True)

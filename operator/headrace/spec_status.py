@@ -89,6 +89,8 @@ class ShardLeaseSpec(Part):
     """Id of the shard."""
     parents: tuple[Text, ...] = ()
     """Ids of the shards it was split or merged from; they are finished first."""
+    stream_created_at: datetime | None = None
+    """When the stream was made: one of the same name that was made later is another."""
 
 
 class LaneHead(Part):

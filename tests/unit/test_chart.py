@@ -14,6 +14,7 @@ from headrace.control.desired import PollerSettings, children
 from headrace.control.handlers import OWNED
 from headrace.control.observe import CHILDREN
 from headrace.resources import (
+    EVENT,
     EVENT_SOURCE_MAPPING,
     LEASE,
     ROLE,
@@ -252,8 +253,8 @@ def test_the_operator_holds_what_it_uses_and_what_it_grants_to_pollers_and_nothi
     assert rights(role["rules"]) == used() | granted()
 
 
-def test_pollers_are_granted_their_mapping_and_what_they_store_only() -> None:
-    kinds = (EVENT_SOURCE_MAPPING, SHARD_LEASE, WINDOW_STATE, LEASE)
+def test_pollers_are_granted_their_mapping_and_what_they_store_and_tell_only() -> None:
+    kinds = (EVENT_SOURCE_MAPPING, SHARD_LEASE, WINDOW_STATE, LEASE, EVENT)
     allowed = {(kind.api_version.rpartition("/")[0], kind.plural) for kind in kinds}
 
     assert {(group, resource) for group, resource, _ in granted()} <= allowed

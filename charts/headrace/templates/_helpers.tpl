@@ -52,7 +52,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [headrace.dev]
   resources: [eventsourcemappings/status]
   verbs: [patch]
-# Of these three it only reads, if anything; the rest is what it grants to pollers, and nobody may grant what he does not hold.
+# Of these four it only reads, if anything; the rest is what it grants to pollers, and nobody may grant what he does not hold.
 - apiGroups: [headrace.dev]
   resources: [shardleases]
   verbs: [get, list, watch, create, update]
@@ -62,6 +62,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, list, watch, create, update, delete]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
 # The children of a mapping. They go with it by garbage collection; only an account it does not need any more is deleted.
 - apiGroups: [""]
   resources: [configmaps]

@@ -14,6 +14,7 @@ from headrace.resources import (
     API_VERSION,
     CONFIG_MAP,
     DEPLOYMENT,
+    EVENT,
     EVENT_SOURCE_MAPPING,
     GROUP,
     LABEL_MAPPING_UID,
@@ -81,7 +82,7 @@ def _hash(document: Body) -> str:
 
 
 def _rules(ref: MappingRef) -> list[Body]:
-    """What a poller may do in its namespace: read its own mapping, keep its leases."""
+    """What a poller may do in its namespace: read its own mapping, keep its leases, tell Events."""
     return [
         {
             "apiGroups": [GROUP],
@@ -103,6 +104,11 @@ def _rules(ref: MappingRef) -> list[Body]:
             "apiGroups": ["coordination.k8s.io"],
             "resources": [LEASE.plural],
             "verbs": ["get", "list", "create", "update", "delete"],
+        },
+        {
+            "apiGroups": [""],
+            "resources": [EVENT.plural],
+            "verbs": ["create", "patch"],
         },
     ]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from headrace.errors import Reason
-    from headrace.records import Batch
+    from headrace.records import Batch, Gap
     from headrace.stream.classify import Outcome
     from headrace.stream.retry import Discard
 
@@ -183,6 +183,31 @@ class Faulted:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class RecordsTrimmed:
+    """Records may be lost: the source's retention took them before they were read."""
+
+    shard_id: str
+    gap: Gap
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRecreated:
+    """The stream was deleted and made anew under its name, at `created` (epoch seconds); it is read from its start."""
+
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsAbandoned:
+    """So many records of a stream that is no more had been read and are not decided: they are lost."""
+
+    shard_id: str
+    count: int
+    first: str
+    last: str
+
+
 Event = (
     ShardsListed
     | ShardStarted
@@ -200,6 +225,9 @@ Event = (
     | Checkpointed
     | ConditionObserved
     | Faulted
+    | RecordsTrimmed
+    | StreamRecreated
+    | RecordsAbandoned
 )
 Observer = Callable[[Event], None]
 

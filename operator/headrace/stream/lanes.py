@@ -155,6 +155,12 @@ class Lanes:
         return self._ended and not self._held and not self._entries and self.windows.open is None
 
     @property
+    def undecided(self) -> tuple[str, ...]:
+        """The sequence numbers of the records that were read and are not decided, in order."""
+        held = (record.sequence_number for record, kept in self._held if kept)
+        return (*(entry.sequence_number for entry in self._entries if not entry.done), *held)
+
+    @property
     def oldest(self) -> float | None:
         """Arrival of the oldest record that waits in a buffer."""
         waiting = [lane.buffer.first for lane in self.all] + [record for record, _ in islice(self._held, 1)]

@@ -21,11 +21,14 @@ from headrace.stream.events import (
     DiscardDelivered,
     Event,
     Pending,
+    RecordsAbandoned,
     RecordsDropped,
     RecordsFiltered,
     RecordsPolled,
+    RecordsTrimmed,
     ShardFinished,
     ShardStopped,
+    StreamRecreated,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +65,8 @@ class Metrics:
         self.delivered = counter(
             "on_failure_destination_delivered_events", "Records covered by delivered failure records."
         )
+        self.trimmed = counter("trimmed_gaps", "Times that the source's retention may have taken records unread.")
+        self.recreated = counter("stream_recreations", "Times that the stream was made anew under its name.")
         self.delivery_failures = counter("destination_delivery_failures", "Failure records given up for good.")
         self.publish_errors = counter(
             "destination_publish_errors", "Tries to deliver a failure record that failed.", "reason"
@@ -102,6 +107,7 @@ class MappingMetrics:
         self._followed: set[str] = set()
         for metric in (
             metrics.polled, metrics.filtered_out, metrics.invoked, metrics.failed, metrics.dropped, metrics.delivered,
+            metrics.trimmed, metrics.recreated,
             metrics.delivery_failures, metrics.invocations, metrics.errors, metrics.throttles, metrics.unreachable,
         ):  # fmt: skip
             metric.labels(*labels)  # shows 0 from the start
@@ -127,7 +133,7 @@ class MappingMetrics:
             case ShardFinished(shard_id) | ShardStopped(shard_id):
                 self._forget_age(shard_id)
             case _:
-                pass
+                self._missed(event)
 
     def _called(self, event: CallStarted | CallEnded) -> None:
         metrics, labels = self._metrics, self._labels
@@ -165,6 +171,19 @@ class MappingMetrics:
                 self.counts.dropped += records
                 metrics.dropped.labels(*labels).inc(records)
                 metrics.delivery_failures.labels(*labels).inc(delivery_failed)
+
+    def _missed(self, event: Event) -> None:
+        metrics, labels = self._metrics, self._labels
+        match event:
+            case RecordsTrimmed():
+                metrics.trimmed.labels(*labels).inc()
+            case StreamRecreated():
+                metrics.recreated.labels(*labels).inc()
+            case RecordsAbandoned(_, count):
+                self.counts.dropped += count
+                metrics.dropped.labels(*labels).inc(count)
+            case _:
+                pass
 
     def _failed(self, records: int) -> None:
         self.counts.failed_invoke += records

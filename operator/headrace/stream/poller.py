@@ -80,6 +80,11 @@ class ShardPoller:
         self._room.set()
         self._at_tip = False
 
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """The sequence numbers of the records that were read and are not decided, in order."""
+        return self._lanes.undecided
+
     async def run(self) -> bool:
         """True when the shard is finished, False when it was left at a stop; raises LeaseLost."""
         async with asyncio.TaskGroup() as tasks:

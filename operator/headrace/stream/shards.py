@@ -11,18 +11,24 @@ if TYPE_CHECKING:
 
 
 def startable(shards: Sequence[Shard], checkpoints: Mapping[str, Checkpoint]) -> tuple[Shard, ...]:
-    """The unfinished shards whose parents are all finished, or so old that the source has forgotten them."""
+    """The unfinished shards whose parents are all finished, or gone from the listing and from the checkpoints."""
     listed = {shard.shard_id for shard in shards}
 
     def finished(shard_id: str) -> bool:
         checkpoint = checkpoints.get(shard_id)
         return checkpoint is not None and checkpoint.finished
 
-    return tuple(
-        shard
-        for shard in shards
-        if not finished(shard.shard_id) and all(finished(parent) or parent not in listed for parent in shard.parents)
-    )
+    def over(shard_id: str) -> bool:
+        return finished(shard_id) or not (shard_id in listed or shard_id in checkpoints)
+
+    return tuple(shard for shard in shards if not finished(shard.shard_id) and all(over(one) for one in shard.parents))
+
+
+def expired(shards: Sequence[Shard], checkpoints: Mapping[str, Checkpoint]) -> tuple[str, ...]:
+    """Parents that a checkpoint says to be unfinished, though the source has forgotten them with all their records."""
+    listed = {shard.shard_id for shard in shards}
+    parents = dict.fromkeys(parent for shard in shards for parent in shard.parents)
+    return tuple(one for one in parents if one not in listed and one in checkpoints and not checkpoints[one].finished)
 
 
 def position(checkpoint: Checkpoint | None, start: Start) -> Position:

@@ -31,6 +31,13 @@ class Source(Protocol):
         """Every shard the stream still knows, closed ones included; raises SourceError."""
         ...
 
+    async def created(self) -> float | None:
+        """When the stream was made, in epoch seconds: tells it from another one of its name. None: not told.
+
+        Readers made after this refuse to go on in a stream that was made at another time. Raises SourceError.
+        """
+        ...
+
     async def now(self) -> float:
         """The time of the source's own clock in epoch seconds; raises SourceError."""
         ...

@@ -18,18 +18,26 @@ import orjson
 from botocore.exceptions import ClientError
 
 from headrace.errors import Reason, SourceError, Throttled
-from headrace.records import After, Polled, Position, Record, Shard, Start
+from headrace.records import After, Gap, Polled, Position, Record, Shard, Start
 from headrace.stream.aws import FAILURES, MALFORMED, AwsAccess, Client, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from headrace.records import Batch
+
 READ_TIMEOUT = 30.0
 """Seconds for one answer, which may be 10 MB."""
+ITERATOR_LIFE = 300.0
+"""Seconds an iterator lives. A place held for longer may have been overtaken by the stream's retention."""
+PROBES = 5
+"""Reads in which a shard's oldest record is looked for: one may be empty although more follows."""
+_UNKNOWN = frozenset({Reason.NOT_FOUND, Reason.REJECTED})
+"""How a sequence number is refused that is not there any more (and a stream that is not)."""
 
 _ADVICE = {
     Reason.NOT_FOUND: "create it, or correct spec.eventSourceArn",
-    Reason.ACCESS_DENIED: "allow kinesis:ListShards, kinesis:GetShardIterator and kinesis:GetRecords on it",
+    Reason.ACCESS_DENIED: "allow kinesis:ListShards, DescribeStreamSummary, GetShardIterator and GetRecords on it",
     Reason.INVALID_CREDENTIALS: "give the poller valid AWS credentials",
     Reason.UNREACHABLE: "check the network and the endpoint",
     Reason.THROTTLED: "reads go on more slowly",
@@ -53,6 +61,7 @@ class Kinesis:
     def __init__(self, facts: RecordFacts, access: AwsAccess, *, read_limit: int) -> None:
         self._facts = facts
         self._read_limit = read_limit
+        self._created: float | None = None
         self._client = Client(access, "kinesis", facts.region, read_timeout=READ_TIMEOUT)
 
     async def call(self, operation: str, **arguments: Any) -> Any:
@@ -81,6 +90,14 @@ class Kinesis:
                 return found
             arguments = {"NextToken": answer["NextToken"]}
 
+    async def created(self) -> float | None:
+        """StreamCreationTimestamp, of DescribeStreamSummary: 20 calls a second are allowed an account."""
+        answer = await self.call("describe_stream_summary", StreamARN=self._facts.stream_arn)
+        with understanding(self._facts):
+            made = answer["StreamDescriptionSummary"].get("StreamCreationTimestamp")
+            self._created = round(made.timestamp(), 3) if made is not None else None
+        return self._created
+
     async def now(self) -> float:
         """The server's time."""
         before = time.time()
@@ -90,7 +107,7 @@ class Kinesis:
 
     def reader(self, shard_id: str, position: Position) -> KinesisReader:
         """A reader of one shard."""
-        return KinesisReader(self, self._facts, shard_id, position, self._read_limit)
+        return KinesisReader(self, self._facts, shard_id, position, self._read_limit, self._created)
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -98,22 +115,43 @@ class Kinesis:
 
 
 class KinesisReader:
-    """Reads one shard; an iterator lives for five minutes and is renewed at the place reached."""
+    """Reads one shard; an iterator lives for five minutes and is renewed at the place reached.
 
-    def __init__(self, source: Kinesis, facts: RecordFacts, shard_id: str, position: Position, limit: int) -> None:
+    A place that the stream's retention has overtaken is given up for the oldest record there is (contract B.8). Kinesis
+    does so without a word, so that the oldest record is looked at whenever a place was held for long.
+    """
+
+    def __init__(
+        self,
+        source: Kinesis,
+        facts: RecordFacts,
+        shard_id: str,
+        position: Position,
+        limit: int,
+        created: float | None = None,
+    ) -> None:
         self._source = source
         self._facts = facts
         self._shard_id = shard_id
         self._position = position
         self._limit = limit
+        self._created = created
         self._iterator: str | None = None
+        self._read_at = -ITERATOR_LIFE
+        self._arrival: float | None = None
+        self._skip_through: int | None = None
+        self._gap: Gap | None = None
+        self._doubtful = False
 
     async def read(self) -> Polled:
         """One GetRecords."""
+        if self._doubtful:
+            await self._confirm()
         try:
             answer = await self._get_records()
         except ClientError:
-            self._iterator = None
+            self._iterator, self._doubtful = None, True
+            await self._confirm()
             try:
                 answer = await self._get_records()
             except ClientError as error:
@@ -123,25 +161,87 @@ class KinesisReader:
             records = tuple(to_record(entry, self._shard_id, self._facts) for entry in answer["Records"])
             behind = (answer.get("MillisBehindLatest") or 0) / 1000
             following = answer.get("NextShardIterator") or None
-        self._iterator = following
+            children = tuple(_child(entry) for entry in answer.get("ChildShards") or ())
+        self._iterator, self._read_at = following, time.monotonic()
+        records = self._new(records)
+        gap, self._gap = self._gap, None
+        return Polled(records, behind, following is None, children, gap)
+
+    def _new(self, records: Batch) -> Batch:
+        """What lies behind the place reached; that is all, unless the source did not know the place any more."""
+        if self._skip_through is not None:
+            known = self._skip_through
+            records = tuple(record for record in records if int(record.sequence_number) > known)
         if records:
-            self._position = After(records[-1].sequence_number)
-        return Polled(records, behind, ended=following is None)
+            self._position, self._arrival = After(records[-1].sequence_number), records[-1].arrival
+            self._skip_through = None
+        return records
 
     async def _get_records(self) -> Any:
         """Raises ClientError only for an expired iterator; any other refusal makes the next read ask for a new one."""
-        stream = {"StreamARN": self._facts.stream_arn}
         if self._iterator is None:
-            where = iterator_arguments(self._position)
-            answer = await self._source.call("get_shard_iterator", ShardId=self._shard_id, **stream, **where)
-            with understanding(self._facts):
-                self._iterator = answer["ShardIterator"]
+            await self._open()
         try:
-            return await self._source.call("get_records", ShardIterator=self._iterator, Limit=self._limit, **stream)
+            return await self._records_from(self._iterator, self._limit)
         except SourceError as error:
-            if error.reason is Reason.REJECTED:
-                self._iterator = None
+            if error.reason in _UNKNOWN:
+                self._iterator, self._doubtful = None, True
             raise
+
+    async def _open(self) -> None:
+        """An iterator at the place reached, or at the oldest record where the source does not know that place."""
+        position, self._skip_through = self._position, None
+        if not isinstance(position, After):
+            self._iterator = await self._iterator_at(position)
+            return
+        if time.monotonic() - self._read_at >= ITERATOR_LIFE:
+            await self._look_for_gap(position)
+        try:
+            self._iterator = await self._iterator_at(position)
+        except SourceError as error:
+            if error.reason not in _UNKNOWN:
+                raise
+            await self._confirm()
+            self._iterator = await self._iterator_at(Start())
+            self._skip_through = int(position.sequence_number)
+
+    async def _look_for_gap(self, position: After) -> None:
+        oldest = await self._oldest()
+        if oldest is not None and int(oldest.sequence_number) > int(position.sequence_number):
+            self._gap = Gap(position.sequence_number, oldest.sequence_number, self._arrival, oldest.arrival)
+
+    async def _oldest(self) -> Record | None:
+        """The shard's oldest record, None when it shows none."""
+        iterator: str | None = await self._iterator_at(Start())
+        for _ in range(PROBES):
+            answer = await self._records_from(iterator, 1)
+            with understanding(self._facts):
+                if answer["Records"]:
+                    return to_record(answer["Records"][0], self._shard_id, self._facts)
+                iterator = answer.get("NextShardIterator")
+            if not iterator or not answer.get("MillisBehindLatest"):
+                return None
+        return None
+
+    async def _confirm(self) -> None:
+        """Raises SourceError unless the stream is still the one whose place this is."""
+        if self._created is not None and await self._source.created() != self._created:
+            sentence = f"{self._facts.stream_arn}: it was deleted and made anew"
+            raise SourceError(Reason.NOT_FOUND, sentence)
+        self._doubtful = False
+
+    async def _iterator_at(self, position: Position) -> str:
+        where = iterator_arguments(position)
+        answer = await self._source.call(
+            "get_shard_iterator", ShardId=self._shard_id, StreamARN=self._facts.stream_arn, **where
+        )
+        with understanding(self._facts):
+            return str(answer["ShardIterator"])
+
+    async def _records_from(self, iterator: str | None, limit: int) -> Any:
+        return await self._source.call(
+            "get_records", ShardIterator=iterator, Limit=limit, StreamARN=self._facts.stream_arn
+        )
 
 
 @contextmanager
@@ -205,6 +305,10 @@ def server_time(date: str | None, before: float) -> float:
 def _shard(entry: Mapping[str, Any]) -> Shard:
     parents = (entry.get("ParentShardId"), entry.get("AdjacentParentShardId"))
     return Shard(entry["ShardId"], tuple(parent for parent in parents if parent))
+
+
+def _child(entry: Mapping[str, Any]) -> Shard:
+    return Shard(entry["ShardId"], tuple(entry.get("ParentShards") or ()))
 
 
 def _code(error: BaseException) -> str:

@@ -24,6 +24,14 @@ class CheckpointStore(Protocol):
         """Where the mapping starts, None until it is pinned."""
         ...
 
+    async def adopt(self, created: float, restart: Start) -> bool:
+        """Says when the stream that is read from now on was made (epoch seconds); call it before anything else.
+
+        What is stored without such a time belongs to this stream. What is stored for another one is not there any
+        more: the mapping then starts at `restart`, or where it follows from the mapping itself, and the answer is True.
+        """
+        ...
+
     async def load(self, shards: Sequence[Shard], /) -> Mapping[str, Checkpoint]:
         """The checkpoint of every shard that has one, whether or not it is among `shards`.
 

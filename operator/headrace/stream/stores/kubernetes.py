@@ -17,6 +17,7 @@ from headrace.cluster import ClusterError, ObjectNotFound
 from headrace.errors import LeaseLost, Reason, StoreError
 from headrace.records import Checkpoint, Shard, Start
 from headrace.resources import SHARD_LEASE, MappingRef
+from headrace.stream.instants import instant
 from headrace.stream.progress import HELD, ShardFacts
 from headrace.stream.shards import startable
 from headrace.stream.stores.lease_status import (
@@ -99,6 +100,7 @@ class KubernetesStore:
         self._holder = holder
         self._start = start
         self._clock = clock
+        self._created: str | None = None
         self._leases: dict[str, _Lease] = {}
         self._parallel = asyncio.Semaphore(_PARALLEL)
         self._states = WindowStates(cluster, mapping, holder.incarnation)
@@ -111,12 +113,25 @@ class KubernetesStore:
         """Nothing needs storing: what decides the start is in the mapping and does not change."""
         return self._start or start
 
-    async def load(self, shards: Sequence[Shard]) -> Mapping[str, Checkpoint]:
-        """Every checkpoint. Takes the leases of unfinished `shards`, making missing ones; LeaseLost: one was taken."""
+    async def adopt(self, created: float, _restart: Start) -> bool:
+        """Leases of another stream of this name count as made by nobody; each is written anew when it is taken."""
+        mark = instant(created)
+        marks = {body["spec"].get("streamCreatedAt") for body in (await self._found()).values()} - {None}
+        if mark != self._created:
+            await self.aclose()
+            self._leases, self._created = {}, mark
+        return bool(marks) and mark not in marks
+
+    async def _found(self) -> dict[str, Body]:
+        """The leases of the mapping and its stream's name, by shard."""
         with _told_as_store_error():
             bodies = await self._cluster.select(SHARD_LEASE, self._mapping.namespace, self._mapping.selector)
-        found = {body["spec"]["shardId"]: body for body in bodies if self._is_ours(body)}
-        checkpoints = {shard_id: checkpoint_of(body) for shard_id, body in found.items()}
+        return {body["spec"]["shardId"]: body for body in bodies if self._is_ours(body)}
+
+    async def load(self, shards: Sequence[Shard]) -> Mapping[str, Checkpoint]:
+        """Every checkpoint. Takes the leases of unfinished `shards`, making missing ones; LeaseLost: one was taken."""
+        found = await self._found()
+        checkpoints = {shard_id: checkpoint_of(body) for shard_id, body in found.items() if self._is_current(body)}
         ready = {shard.shard_id for shard in startable(shards, checkpoints)}
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -137,8 +152,8 @@ class KubernetesStore:
             with _told_as_store_error():
                 if body is None:
                     body = await self._create(shard, state)
-                if not self._holder.holds(body):
-                    body = await self._seize(body, state)
+                if not self._is_taken(body):
+                    body = await self._seize(body, shard, state)
                 names = state_names(body)
                 window = window_of(body, await self._states.read(body["metadata"]["name"], names) if names else b"")
             self._leases[shard.shard_id] = _Lease(body, window, written_at=self._clock())
@@ -158,13 +173,7 @@ class KubernetesStore:
             "apiVersion": SHARD_LEASE.api_version,
             "kind": SHARD_LEASE.kind,
             "metadata": self._mapping.metadata(name),
-            "spec": {
-                "mappingName": self._mapping.name,
-                "mappingUid": self._mapping.uid,
-                "eventSourceArn": self._source,
-                "shardId": shard.shard_id,
-                "parents": list(shard.parents),
-            },
+            "spec": self._spec(shard),
             "status": self._stamped(self._ownership(state)),
         }
         try:
@@ -180,18 +189,31 @@ class KubernetesStore:
             raise StoreError(Reason.NAME_CONFLICT, sentence)
         return there
 
-    async def _seize(self, body: Body, state: str) -> Body:
-        """Writes itself as the holder, whoever held it; another's write in between is read and kept."""
+    def _spec(self, shard: Shard) -> Body:
+        spec = {
+            "mappingName": self._mapping.name,
+            "mappingUid": self._mapping.uid,
+            "eventSourceArn": self._source,
+            "shardId": shard.shard_id,
+            "parents": list(shard.parents),
+        }
+        return spec | ({"streamCreatedAt": self._created} if self._created is not None else {})
+
+    async def _seize(self, body: Body, shard: Shard, state: str) -> Body:
+        """Writes itself as the holder, whoever held it; another's write in between is read and kept.
+
+        What a lease tells of another stream of this name goes in the same write.
+        """
         for _ in range(_TRIES):
-            status = status_of(body)
+            status = status_of(body) if self._is_current(body) else {}
             status = status | self._ownership(FINISHED if status.get("finished") else state)
             try:
-                return await self._replace(body, status)
+                return await self._replace(body | {"spec": self._spec(shard)}, status)
             except ClusterError as error:
                 if error.status not in _RETRIED:
                     raise
                 body = await self._reread(body)
-                if self._holder.holds(body):
+                if self._is_taken(body):
                     return body
         raise StoreError(Reason.API_ERROR, f"the ShardLease {body['metadata']['name']} changes too fast to be taken")
 
@@ -292,6 +314,14 @@ class KubernetesStore:
     def _is_ours(self, body: Body) -> bool:
         spec = body["spec"]
         return (spec.get("mappingUid"), spec.get("eventSourceArn")) == (self._mapping.uid, self._source)
+
+    def _is_current(self, body: Body) -> bool:
+        """Whether a lease tells of the stream that is read: one without a mark was written before there were marks."""
+        return self._created is None or body["spec"].get("streamCreatedAt") in {None, self._created}
+
+    def _is_taken(self, body: Body) -> bool:
+        marked = self._created is None or body["spec"].get("streamCreatedAt") == self._created
+        return marked and self._holder.holds(body)
 
     def _ownership(self, state: str) -> Body:
         return {"holder": self._holder.identity, "incarnation": self._holder.incarnation, "state": state}

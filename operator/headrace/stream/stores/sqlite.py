@@ -31,6 +31,9 @@ CREATE TABLE IF NOT EXISTS checkpoint (
     mapping TEXT, shard_id TEXT, sequence_number TEXT, finished INTEGER NOT NULL, lanes TEXT NOT NULL,
     PRIMARY KEY (mapping, shard_id)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS incarnation (
+    mapping TEXT PRIMARY KEY, created REAL NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tumbling_window (
     mapping TEXT, shard_id TEXT, bounds TEXT NOT NULL, state BLOB NOT NULL,
     PRIMARY KEY (mapping, shard_id)
@@ -112,6 +115,24 @@ class SqliteStore:
         insert = "INSERT OR IGNORE INTO start VALUES (?, ?)"
         await self._file.run(lambda: self._file.execute(insert, self._identity, start.timestamp))
         return await self.start() or start
+
+    async def adopt(self, created: float, restart: Start) -> bool:
+        """In one transaction: what is stored for another stream of this name goes, and the new start stands."""
+        query, key = "SELECT created FROM incarnation WHERE mapping = ?", self._identity
+        rows = await self._file.run(lambda: self._file.execute(query, key))
+        another = bool(rows) and rows[0][0] != created
+        statements: list[tuple[str, tuple[object, ...]]] = [
+            ("INSERT OR REPLACE INTO incarnation VALUES (?, ?)", (key, created))
+        ]
+        if another:
+            statements += [
+                ("DELETE FROM checkpoint WHERE mapping = ?", (key,)),
+                ("DELETE FROM tumbling_window WHERE mapping = ?", (key,)),
+                ("INSERT OR REPLACE INTO start VALUES (?, ?)", (key, restart.timestamp)),
+            ]
+        if another or not rows:
+            await self._file.run(lambda: self._file.transact(*statements))
+        return another
 
     async def load(self, _shards: Sequence[Shard]) -> Mapping[str, Checkpoint]:
         """Every row of the mapping; no row is made before there is something to say."""

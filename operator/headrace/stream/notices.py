@@ -1,0 +1,80 @@
+"""What of a mapping's events is worth a Kubernetes Event, and in which words (contract B.8, C.5). Pure.
+
+Names, numbers and times only: never what is in a record, nor an answer of a function or a server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headrace.stream.events import (
+    DiscardDelivered,
+    Event,
+    RecordsAbandoned,
+    RecordsDropped,
+    RecordsTrimmed,
+    StreamRecreated,
+)
+from headrace.stream.instants import instant
+
+if TYPE_CHECKING:
+    from headrace.records import Gap
+    from headrace.stream.retry import Discard
+
+NORMAL, WARNING = "Normal", "Warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An Event to be: its reason, its type, its message, and the shard it is about ("" for all of them)."""
+
+    reason: str
+    type: str
+    message: str
+    shard_id: str = ""
+
+
+def notice_of(event: Event) -> Notice | None:
+    """The notice an event is worth, None for most."""
+    match event:
+        case DiscardDelivered(shard_id, discard):
+            text = f"{_discarded(shard_id, discard)}; the destination has their failure record"
+            return Notice("RecordsDiscarded", WARNING, text, shard_id)
+        case RecordsDropped(shard_id, discard, delivery_failed):
+            why = (
+                "the destination did not take their failure record in time"
+                if delivery_failed
+                else "no destination is set"
+            )
+            return Notice("RecordsDropped", WARNING, f"{_discarded(shard_id, discard)}; they are lost: {why}", shard_id)
+        case RecordsTrimmed(shard_id, gap):
+            return Notice("RecordsTrimmed", WARNING, _trimmed(shard_id, gap), shard_id)
+        case StreamRecreated(created):
+            text = f"the stream was made anew at {instant(created)}; no checkpoint of the former one counts"
+            return Notice("StreamRecreated", WARNING, text)
+        case RecordsAbandoned(shard_id, count, first, last):
+            text = f"{shard_id}: {count} records, {first} to {last}, were not decided when their stream was deleted"
+            return Notice("RecordsDropped", WARNING, text, shard_id)
+        case _:
+            return None
+
+
+def _discarded(shard_id: str, discard: Discard) -> str:
+    records, condition = discard.records, discard.condition.value
+    if not records:
+        return f"{shard_id}: the final call of a window was given up ({condition})"
+    first, last = records[0].sequence_number, records[-1].sequence_number
+    return f"{shard_id}: {len(records)} records, {first} to {last}, were given up ({condition})"
+
+
+def _trimmed(shard_id: str, gap: Gap) -> str:
+    after = "the start" if gap.after is None else f"{gap.after}{_at(gap.after_arrival)}"
+    first = "the end of the shard" if gap.first is None else f"{gap.first}{_at(gap.first_arrival)}"
+    return (
+        f"{shard_id}: the source's retention may have taken records unread, at most those between {after} and {first}"
+    )
+
+
+def _at(arrival: float | None) -> str:
+    return "" if arrival is None else f" ({instant(arrival)})"
