@@ -92,3 +92,26 @@ async def test_a_file_that_is_no_state_is_refused_in_a_sentence(state: Path, con
     with pytest.raises(StoreError, match="SQLITE_NOTADB"):
         await file.open()
     await file.aclose()
+
+
+async def test_state_without_a_creation_time_belongs_to_the_stream_that_is_there(file: SqliteFile) -> None:
+    store = SqliteStore(file, "m")
+    await store.pin(Start(5.0))
+    await store.save("a", Checkpoint("1"))
+    assert not await store.adopt(1000.5, Start())
+    assert not await store.adopt(1000.5, Start())
+    assert (await store.start(), await store.load([])) == (Start(5.0), {"a": Checkpoint("1")})
+
+
+async def test_a_stream_made_anew_inherits_nothing(file: SqliteFile) -> None:
+    store, other = SqliteStore(file, "m"), SqliteStore(file, "n")
+    for each in (store, other):
+        await each.adopt(1000.5, Start())
+        await each.pin(Start(5.0))
+        await each.save("a", Checkpoint("1", window=WINDOW))
+    assert await store.adopt(1000.501, Start())
+    assert (await store.start(), await store.load([])) == (Start(), {})
+    await store.save("a", Checkpoint("2"))
+    assert not await store.adopt(1000.501, Start())
+    assert await store.load([]) == {"a": Checkpoint("2")}
+    assert (await other.start(), await other.load([])) == (Start(5.0), {"a": Checkpoint("1", window=WINDOW)})

@@ -328,3 +328,38 @@ async def test_another_streams_checkpoints_are_not_taken_for_this_ones(bench: Be
     assert await bench.store("2").load(SHARDS) == {}
     bench.source = bench.source.replace("returns", "orders")
     assert await bench.store("3").load(SHARDS) == {FIRST: Checkpoint("7")}
+
+
+async def test_leases_without_a_creation_time_belong_to_the_stream_that_is_there(bench: Bench) -> None:
+    await (await bench.loaded()).save(FIRST, Checkpoint("7"))
+    store = bench.store("2")
+    assert not await store.adopt(1000.5, Start())
+    assert await store.load(SHARDS) == {FIRST: Checkpoint("7")}
+    assert (await bench.lease())["spec"]["streamCreatedAt"] == "1970-01-01T00:16:40.500Z"
+
+
+async def test_a_stream_made_anew_inherits_no_lease_and_a_late_write_of_the_former_is_lost(bench: Bench) -> None:
+    former = bench.store("1")
+    await former.adopt(1000.5, Start())
+    await former.load(SHARDS)
+    await former.save(FIRST, Checkpoint("7", finished=True))
+    store = bench.store("2", "pod-b")
+    assert await store.adopt(2000.0, Start())
+    assert await store.load(SHARDS) == {}
+    with pytest.raises(LeaseLost):
+        await former.save(FIRST, Checkpoint("8"))
+    await store.save(FIRST, Checkpoint("1"))
+    again = bench.store("3", "pod-b")
+    assert not await again.adopt(2000.0, Start())
+    assert await again.load(SHARDS) == {FIRST: Checkpoint("1")}
+
+
+async def test_the_same_poller_goes_over_to_a_stream_made_anew(bench: Bench) -> None:
+    store = bench.store()
+    await store.adopt(1000.5, Start())
+    await store.load(SHARDS)
+    await store.save(FIRST, Checkpoint("7"))
+    assert await store.adopt(2000.0, Start())
+    assert await store.load(SHARDS[:1]) == {}
+    await store.save(FIRST, Checkpoint("2"))
+    assert (await bench.status())["sequenceNumber"] == "2"

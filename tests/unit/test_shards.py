@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headrace.records import After, Checkpoint, Shard, Start
-from headrace.stream.shards import position, startable
+from headrace.stream.shards import expired, position, startable
 
 DONE = Checkpoint("9", finished=True)
 
@@ -42,3 +42,11 @@ def test_reading_goes_on_behind_the_checkpoint_else_from_the_start() -> None:
     assert position(Checkpoint("7"), start) == After("7")
     assert position(Checkpoint(), start) == start
     assert position(None, start) == start
+
+
+def test_a_parent_that_only_the_checkpoints_know_is_waited_for_until_it_is_finished() -> None:
+    child = Shard("a1", ("a",))
+    assert started([child], a=Checkpoint("5")) == []
+    assert started([child], a=DONE) == ["a1"]
+    assert expired([child], {"a": Checkpoint("5"), "b": Checkpoint("6")}) == ("a",)
+    assert expired([Shard("a"), child], {"a": Checkpoint("5")}) == expired([child], {"a": DONE}) == ()

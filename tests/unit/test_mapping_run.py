@@ -1,0 +1,85 @@
+"""One mapping's shards with a fake stream: lineage beyond the listing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from headrace.errors import Throttled
+from headrace.records import Checkpoint, Gap, Polled, Position, Shard
+from headrace.spec import parse_mapping
+from headrace.stream.events import Event, RecordsTrimmed, ShardFinished, ShardStarted
+from headrace.stream.mapping import _MappingRun
+from headrace.stream.settings import delivery_of
+from headrace.stream.stores.sqlite import SqliteFile, SqliteStore
+from tests.support.mappings import manifest
+from tests.unit.test_shard_poller import Function, Reader
+
+CHILD = Shard("child", ("parent",))
+
+
+@dataclass
+class Source:
+    listings: list[Sequence[Shard] | Exception]
+    readers: dict[str, list[Polled | Exception]] = field(default_factory=dict)
+
+    async def shards(self) -> Sequence[Shard]:
+        answer = self.listings.pop(0) if len(self.listings) > 1 else self.listings[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def created(self) -> float | None:
+        return 1000.0
+
+    async def now(self) -> float:
+        return 0.0
+
+    def reader(self, shard_id: str, position: Position) -> Reader:
+        return Reader(self.readers.get(shard_id, []))
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def run(source: Source, until: Callable[[Event], bool], **checkpoints: Checkpoint) -> list[Event]:
+    events: list[Event] = []
+    stop = asyncio.Event()
+
+    def observe(event: Event) -> None:
+        events.append(event)
+        if until(event):
+            stop.set()
+
+    file = SqliteFile(None)
+    await file.open()
+    store = SqliteStore(file, "m")
+    for shard_id, checkpoint in checkpoints.items():
+        await store.save(shard_id, checkpoint)
+    mapping = parse_mapping(manifest())
+    async with asyncio.timeout(5):
+        await _MappingRun(mapping, delivery_of(mapping), source, Function(), None, store, observe, stop).run()
+    await file.aclose()
+    return events
+
+
+def child_started(event: Event) -> bool:
+    return isinstance(event, ShardStarted) and event.shard_id == "child"
+
+
+async def test_children_that_a_shards_end_names_start_though_the_stream_cannot_be_listed() -> None:
+    source = Source([[Shard("parent")], Throttled("slow")], {"parent": [Polled(ended=True, children=(CHILD,))]})
+    events = await run(source, child_started)
+    assert ShardFinished("parent") in events
+
+
+async def test_a_parent_gone_with_its_records_is_told_and_holds_up_nobody() -> None:
+    events = await run(Source([[CHILD]]), child_started, parent=Checkpoint("7"))
+    assert RecordsTrimmed("parent", Gap("7", None)) in events
+
+
+async def test_a_parent_that_is_still_read_is_waited_for_though_the_listing_has_forgotten_it() -> None:
+    source = Source([[Shard("parent"), CHILD], [CHILD]], {"parent": [Polled(), Polled(), Polled(ended=True)]})
+    events = await run(source, child_started)
+    assert events.index(ShardFinished("parent")) < next(i for i, each in enumerate(events) if child_started(each))
