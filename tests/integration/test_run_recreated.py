@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +39,17 @@ async def test_between_two_runs(
         async with run(file, endpoint, "--state", state) as running:
             await running.until(lambda: running.logged("shard started"))
             await stream.put("1", "2")
-            await running.until(lambda: sum(function.seen, []) == ["1", "2"])
+            await running.until(lambda: list(chain(*function.seen)) == ["1", "2"])
             await running.stop()
         await (await remade(stream)).put("a")
         function.calls.clear()
         async with run(file, endpoint, *arguments) as running:
             assert await running.end() == 0
-        assert sum(function.seen, []) == ["a"]
+        assert list(chain(*function.seen)) == ["a"]
         assert len(running.logged("the stream was made anew")) == 1
         async with run(file, endpoint, *arguments) as running:
             assert await running.end() == 0
-        assert sum(function.seen, []) == ["a"]
+        assert list(chain(*function.seen)) == ["a"]
         assert not running.logged("the stream was made anew")
 
 
