@@ -59,7 +59,7 @@ async def test_while_running_the_old_records_are_told_as_lost_and_the_new_ones_c
     async with client("kinesis", endpoint) as kinesis:
         stream = await make_stream(kinesis)
         await stream.put("1", "2")
-        function.answer = lambda call: success() if call.data == ["a"] else function_error()
+        function.answer = lambda call: success(call) if call.data == ["a"] else function_error()
         file = write(tmp_path, mapping(stream.arn, function.url, startingPosition="LATEST"))
         async with run(file, endpoint, "--state", state) as running:
             await running.until(lambda: running.logged("shard started"))

@@ -87,6 +87,9 @@ class World:
     async def pin(self, start: Start) -> Start:
         return start
 
+    async def adopt(self, created: float, restart: Start) -> bool:
+        return False
+
     async def load(self, _shards: Sequence[Shard], /) -> Mapping[str, Checkpoint]:
         return {"shard": self.stored}
 
