@@ -13,7 +13,7 @@ import pytest_asyncio
 from aiohttp.web import json_response
 
 from headrace.heartbeat import heartbeat_of
-from headrace.resources import EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, MappingRef, ref_of
+from headrace.resources import EVENT, EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, MappingRef, ref_of
 from tests.support import clusters
 from tests.support.aws import Stream, make_stream
 from tests.support.clusters import eventually
@@ -140,6 +140,22 @@ async def test_the_lease_tells_why_a_shard_is_stuck(site: Site) -> None:
         status = await site.shard_tells(ref, state="Retrying")
         assert status["attempts"] > 0
         assert status["lastError"]
+
+
+async def test_a_discard_is_told_in_an_event_of_the_mapping(site: Site) -> None:
+    site.function.answer = lambda call: function_error() if "poison" in call.data else success(call)
+    ref = await site.apply(maximumRetryAttempts=0)
+    await site.stream.put("poison")
+    async with site.poller(ref):
+
+        async def told() -> list[Body]:
+            found = await site.api.select(EVENT, site.namespace)
+            return [event for event in found if event["involvedObject"].get("uid") == ref.uid]
+
+        (event,) = await eventually(told, "an Event of the mapping")
+    assert (event["reason"], event["type"]) == ("RecordsDropped", "Warning")
+    assert site.stream.numbers[0] in event["message"]
+    assert "poison" not in event["message"]
 
 
 async def test_latest_misses_nothing_written_after_the_mapping_was_made(site: Site) -> None:

@@ -1,8 +1,10 @@
-"""`headrace run` on a stream that is deleted and made anew under its name, while it runs and between two runs."""
+"""`headrace run` on a stream made anew under its name, while it runs and between two runs, and on one that was trimmed."""
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -72,3 +74,26 @@ async def test_while_running_the_old_records_are_told_as_lost_and_the_new_ones_c
         assert (lost["records"], lost["first"]) == (1, stream.numbers[2])
         assert len(running.logged("the stream was made anew")) == 1
         assert running.summary["dropped"] == 1
+
+
+async def test_a_checkpoint_older_than_the_oldest_record_goes_on_there_and_the_gap_is_told(
+    endpoint: str, function: RecordingFunction, tmp_path: Path, state: Path
+) -> None:
+    """No emulator lets records go while one waits: the stored checkpoint is set back before the oldest record."""
+    async with client("kinesis", endpoint) as kinesis:
+        stream = await make_stream(kinesis)
+        file = write(tmp_path, mapping(stream.arn, function.url))
+        arguments: tuple[Any, ...] = ("--state", state, "--exit-when-idle", 1)
+        await stream.put("1")
+        async with run(file, endpoint, *arguments) as running:
+            assert await running.end() == 0
+        assert not running.logged("records may be lost")
+        gone = str(int(stream.numbers[0]) - 7)
+        with closing(sqlite3.connect(state)) as database, database:
+            assert database.execute("UPDATE checkpoint SET sequence_number = ?", (gone,)).rowcount == 1
+        await stream.put("2")
+        async with run(file, endpoint, *arguments) as running:
+            assert await running.end() == 0
+    assert list(chain(*function.seen)) == ["1", "1", "2"]
+    (told,) = running.logged("records may be lost")
+    assert (told["after"], told["first"]) == (gone, stream.numbers[0])

@@ -194,21 +194,29 @@ class KinesisReader:
         if not isinstance(position, After):
             self._iterator = await self._iterator_at(position)
             return
-        if time.monotonic() - self._read_at >= ITERATOR_LIFE:
-            await self._look_for_gap(position)
+        if time.monotonic() - self._read_at >= ITERATOR_LIFE and await self._overtaken(position):
+            await self._open_at_oldest(position)
+            return
         try:
             self._iterator = await self._iterator_at(position)
         except SourceError as error:
             if error.reason not in _UNKNOWN:
                 raise
             await self._confirm()
-            self._iterator = await self._iterator_at(Start())
-            self._skip_through = int(position.sequence_number)
+            await self._open_at_oldest(position)
 
-    async def _look_for_gap(self, position: After) -> None:
+    async def _open_at_oldest(self, position: After) -> None:
+        """Asked for by name: not every stand-in for Kinesis takes a number that is gone for the oldest record."""
+        self._iterator = await self._iterator_at(Start())
+        self._skip_through = int(position.sequence_number)
+
+    async def _overtaken(self, position: After) -> bool:
+        """Whether the oldest record there is lies behind the place, so that others may have been let go before it."""
         oldest = await self._oldest()
-        if oldest is not None and int(oldest.sequence_number) > int(position.sequence_number):
-            self._gap = Gap(position.sequence_number, oldest.sequence_number, self._arrival, oldest.arrival)
+        if oldest is None or int(oldest.sequence_number) <= int(position.sequence_number):
+            return False
+        self._gap = Gap(position.sequence_number, oldest.sequence_number, self._arrival, oldest.arrival)
+        return True
 
     async def _oldest(self) -> Record | None:
         """The shard's oldest record, None when it shows none."""
