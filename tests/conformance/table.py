@@ -1,0 +1,215 @@
+"""The rows of the conformance suite: what is given, and then exactly what.
+
+`then` is the contract's notation (K): `[1,2,3]✗` a call with these records and how it was answered (✓ success, ✗ function
+error, P(k) record k reported, I an invalid report, T 429, E 503, R 413, † never answered), `×3` three times in a row, and
+`→D{RAE,1..3,n3,c3,Unhandled}` a failure record: condition, first to last record, batchSize, approximateInvokeCount,
+functionError (`-` without a responseContext), and with tumbling windows `win0–60`. Records are numbered as they are put.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.stream.functions import NoResponse, Response
+from tests.support.virtual import EPOCH
+from tests.support.world import Answered, Put, Reshard, Seen, Stop
+
+Answer = Callable[[Seen], Answered]
+RBIF = {"functionResponseTypes": ["ReportBatchItemFailures"]}
+BISECT = {"bisectBatchOnFunctionError": True}
+WAITS = "waits for minutes"
+CONDITIONS = {"RetryAttemptsExhausted": "RAE", "RecordAgeExceeded": "AGE"}
+
+
+def puts(count: int, at: float = 0.0) -> tuple[Put, ...]:
+    """Records "1", "2", …"""
+    return tuple(Put(str(number), at) for number in range(1, count + 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One behaviour. `core_only` says why it is not played from outside; `ours` how this project differs on purpose."""
+
+    name: str
+    claim: str
+    rule: str
+    """Where the contract says so."""
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    puts: Sequence[Put] = field(default_factory=lambda: puts(1))
+    answer: Answer
+    then: str
+    ours: str = ""
+    at: Sequence[float] = ()
+    """Seconds from the start of each call, where they are part of the claim."""
+    windows: Sequence[str] = ()
+    """`start–end state flags` of each call."""
+    checkpoint: int | None = -1
+    """The last record decided; -1: the last one of every shard."""
+    dropped: int = 0
+    filtered: int = 0
+    unsent: int = 0
+    """Records of calls that were refused before they were sent, counted again at every attempt."""
+    result: str | None = "OK"
+    """LastProcessingResult; None where it is no part of the claim."""
+    seconds: float = 100.0
+    core_only: str = ""
+    destination: str | None = "sqs"
+    away_until: float = float("-inf")
+    """Seconds up to which the destination refuses."""
+    protocol: str = "lambda"
+    shards: Sequence[Reshard] = (Reshard(),)
+    stops: Sequence[Stop] = ()
+    in_flight: int | None = None
+    """Most calls at a time, exactly."""
+
+    @property
+    def steps(self) -> list[str]:
+        """`then`, one step after the other."""
+        return list(steps(self.then))
+
+
+def steps(then: str) -> Iterator[str]:
+    """Written out: repetitions repeated, ranges counted out."""
+    for token in then.split():
+        step, _, repeated = token.partition("×")
+        if step.startswith("["):
+            inside, mark = step[1:].split("]")
+            step = call_step(_numbers(inside), mark)
+        yield from [step] * int(repeated or 1)
+
+
+def _numbers(inside: str) -> list[int]:
+    found: list[int] = []
+    for part in filter(None, inside.split(",")):
+        first, _, last = part.partition("..")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def call_step(records: Sequence[int], mark: str) -> str:
+    return f"[{','.join(map(str, records))}]{mark}"
+
+
+def records_of(step: str) -> list[int]:
+    """The records of a call's step."""
+    return _numbers(step[1:].split("]")[0])
+
+
+def discard_step(document: Mapping[str, Any], position: Callable[[str], int]) -> str:
+    """A failure record in the notation; `position` is a sequence number's place in what was put."""
+    context, info = document["requestContext"], document["KinesisBatchInfo"]
+    parts = [CONDITIONS[context["condition"]]]
+    if "startSequenceNumber" in info:
+        parts.append("..".join(str(position(info[f"{end}SequenceNumber"])) for end in ("start", "end")))
+        parts.append(f"n{info['batchSize']}")
+    else:
+        assert set(info) == {"shardId", "streamArn"}, "of a window's final call only these"
+        parts.append("final")
+    parts.append(f"c{context['approximateInvokeCount']}")
+    response = document.get("responseContext")
+    parts.append("-" if response is None else str(response["functionError"] or "null"))
+    if window := document.get("timeWindowInfo"):
+        flags = window_flags(window)
+        parts.append("win" + bounds(window["window"]) + "".join(f"/{flag}" for flag in flags))
+    return f"→D{{{','.join(parts)}}}"
+
+
+def window_flags(window: Mapping[str, Any]) -> list[str]:
+    named = {"final": window["isFinalInvokeForWindow"], "early": window["isWindowTerminatedEarly"]}
+    return [name for name, holds in named.items() if holds]
+
+
+def bounds(window: Mapping[str, str]) -> str:
+    from datetime import datetime
+
+    start, end = (int(datetime.fromisoformat(window[name]).timestamp() - EPOCH) for name in ("start", "end"))
+    return f"{start}–{end}"
+
+
+def window_of(event: Mapping[str, Any]) -> str:
+    """What a call tells of its window."""
+    state = json.dumps(event["state"], separators=(",", ":"))
+    shown = state if len(state) < 100 else "large"
+    return " ".join([bounds(event["window"]), shown, *window_flags(event)])
+
+
+def counts_of(row: Row) -> dict[str, int]:
+    """What the metrics must come to, derived from the steps (contract I)."""
+    calls = [step for step in row.steps if step.startswith("[")]
+    failed = row.unsent
+    for step in calls:
+        records, mark = records_of(step), step.split("]")[1]
+        if mark.startswith("P("):
+            failed += len(records) - records.index(int(mark[2:-1]))
+        elif mark not in {"✓", "†"}:
+            failed += len(records)
+    return {
+        "invoked": sum(len(records_of(step)) for step in calls),
+        "failed_invoke": failed,
+        "delivered": sum(int(found[1]) for step in row.steps if (found := re.search(r",n(\d+)", step))),
+        "dropped": row.dropped,
+        "filtered_out": row.filtered,
+    }
+
+
+# ---- answers
+
+
+def _json(body: object, **headers: str) -> Response:
+    return Response(200, headers, json.dumps(body).encode())
+
+
+OK = Answered("✓", Response(200, {}, b"null"))
+ERROR = Answered(
+    "✗", _json({"errorMessage": "boom", "errorType": "RuntimeError"}, **{"x-amz-function-error": "Unhandled"})
+)
+THROTTLED = Answered("T", Response(429, {}, b""))
+UNAVAILABLE = Answered("E", Response(503, {}, b""))
+TOO_LARGE = Answered("R", Response(413, {}, b""))
+KILLED = Answered("†", Response(200, {}, b"null"), takes=5.0)
+
+
+def body(mark: str, text: str, status: int = 200, **headers: str) -> Answered:
+    return Answered(mark, Response(status, headers, text.encode()))
+
+
+def slow(answered: Answered, seconds: float) -> Answered:
+    return Answered(answered.mark, answered.answer, seconds)
+
+
+def without(fault: NoResponse, mark: str) -> Answered:
+    return Answered(mark, fault)
+
+
+def script(*answers: Answered) -> Answer:
+    """One after the other, then success."""
+    return lambda seen: answers[seen.index] if seen.index < len(answers) else OK
+
+
+def always(answered: Answered) -> Answer:
+    return lambda _: answered
+
+
+def poison(*places: int, answered: Answered = ERROR) -> Answer:
+    """Fails if and only if the event holds one of these records."""
+    return lambda seen: answered if set(places) & set(seen.records) else OK
+
+
+def reports(*places: int) -> Answer:
+    """Reports those of these records that are in the batch."""
+
+    def answer(seen: Seen) -> Answered:
+        failed = [place for place in places if place in seen.records]
+        identifiers = [{"itemIdentifier": seen.numbers[seen.records.index(place)]} for place in failed]
+        mark = f"P({min(failed)})" if failed else "✓"
+        return Answered(mark, _json({"batchItemFailures": identifiers}))
+
+    return answer
+
+
+def failures(text: str) -> str:
+    return '{"batchItemFailures":[' + text + "]}"

@@ -1,0 +1,108 @@
+"""Every row through the real data plane in virtual time, with a stream, function, destination and store of its own."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from tests.conformance.rows import ROWS
+from tests.conformance.table import Row, call_step, counts_of, discard_step, records_of, window_of
+from tests.support.headrace import on_failure
+from tests.support.world import Called, World
+
+ARN = "arn:aws:kinesis:us-east-1:000000000000:stream/orders"
+QUEUE = "arn:aws:sqs:us-east-1:000000000000:failed"
+EVERY = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+
+@cache
+def played(name: str) -> World:
+    (row,) = (row for row in ROWS if row.name == name)
+    spec = {
+        "eventSourceArn": ARN,
+        "startingPosition": "TRIM_HORIZON",
+        "function": {"url": "http://function.example/", "protocol": row.protocol},
+        **({"destinationConfig": on_failure(QUEUE)} if row.destination else {}),
+        **row.spec,
+    }
+    world = World(
+        spec,
+        row.puts,
+        row.answer,
+        shards=row.shards,
+        destination=row.destination is not None,
+        destination_away_until=row.away_until,
+        stops=row.stops,
+    )
+    world.play(row.seconds)
+    return world
+
+
+def told(world: World) -> list[str]:
+    return [
+        call_step(one.seen.records, one.mark) if isinstance(one, Called) else discard_step(one.document, int)
+        for one in world.happened
+    ]
+
+
+@EVERY
+def test_exactly_this_happens_in_this_order(row: Row) -> None:
+    assert told(played(row.name)) == row.steps
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.at], ids=lambda row: row.name)
+def test_calls_are_made_at_these_times(row: Row) -> None:
+    assert [call.at for call in played(row.name).calls] == pytest.approx(list(row.at), abs=0.01)
+
+
+@EVERY
+def test_the_checkpoint_is_behind_what_is_decided(row: Row) -> None:
+    saved = {shard: one.sequence_number for shard, one in played(row.name).saved.items() if one.sequence_number}
+    if row.checkpoint == -1:
+        assert saved == {put.shard: str(number) for number, put in enumerate(row.puts, 1) if put.shard in saved}
+        assert set(saved) == {row.puts[number - 1].shard for number in decided(row)}
+    elif row.checkpoint is not None:
+        assert saved == {row.shards[0].shard_id: str(row.checkpoint)}
+    else:
+        undecided = [number for number in range(1, len(row.puts) + 1) if number not in decided(row)]
+        assert not set(saved.values()) & set(map(str, undecided))
+
+
+def decided(row: Row) -> set[int]:
+    """Records that a success, or a discard, has decided."""
+    found = {number for step in row.steps if step.endswith("✓") for number in records_of(step)}
+    if row.filtered or row.dropped or "→" in row.then:
+        found |= set(range(1, len(row.puts) + 1))
+    return found
+
+
+@EVERY
+def test_the_metrics_count_exactly_this(row: Row) -> None:
+    counts = played(row.name).counts
+    assert {name: getattr(counts, name) for name in counts_of(row)} == counts_of(row)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.result], ids=lambda row: row.name)
+def test_the_last_processing_result_is_this(row: Row) -> None:
+    assert played(row.name).health.last_processing_result == row.result
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.windows], ids=lambda row: row.name)
+def test_calls_tell_their_window_and_state(row: Row) -> None:
+    assert [window_of(call.seen.event) for call in played(row.name).calls] == list(row.windows)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.in_flight], ids=lambda row: row.name)
+def test_so_many_calls_are_in_flight_at_a_time(row: Row) -> None:
+    assert played(row.name).most_in_flight == row.in_flight
+
+
+@EVERY
+def test_identical_batches_share_a_request_id_and_different_ones_do_not(row: Row) -> None:
+    ids: dict[tuple[object, ...], set[str]] = {}
+    for call in played(row.name).calls:
+        window = [str(call.seen.event.get(name)) for name in ("window", "shardId", "isWindowTerminatedEarly")]
+        ids.setdefault((call.seen.numbers, *window), set()).add(call.request_id)
+    assert all(len(same) == 1 for same in ids.values())
+    assert len({next(iter(same)) for same in ids.values()}) == len(ids)

@@ -1,0 +1,260 @@
+"""The world of one mapping in virtual time: a stream, a function, a destination and a store around the real data plane.
+
+Records are known by their place in what is put, from 1; that is their sequence number too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+from prometheus_client import CollectorRegistry
+
+from headrace.errors import DestinationError, Reason
+from headrace.records import After, Checkpoint, Polled, Position, Record, Shard, Start
+from headrace.spec import parse_mapping
+from headrace.stream import mapping as mapping_module
+from headrace.stream.aws import AwsSettings
+from headrace.stream.events import all_of
+from headrace.stream.functions import Call, NoResponse, Response
+from headrace.stream.health import Health
+from headrace.stream.metrics import Counts, Metrics
+from headrace.stream.report import FailureRecord
+from headrace.stream.sources.kinesis import RecordFacts, to_record
+from tests.support.virtual import EPOCH, Clock, run_virtually
+
+
+@dataclass(frozen=True)
+class Put:
+    """A record: what it holds, when it arrives (seconds from the start; before it when negative), its key and shard."""
+
+    data: str
+    at: float = 0.0
+    key: str = "k"
+    shard: str = "shard-1"
+
+
+@dataclass(frozen=True)
+class Reshard:
+    """A shard: its parents, from when it is listed, and when it is closed."""
+
+    shard_id: str = "shard-1"
+    parents: tuple[str, ...] = ()
+    opens: float = -math.inf
+    closes: float = math.inf
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The poller stops (`kill` at once, else gracefully) and starts again later."""
+
+    at: float
+    until: float
+    kill: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One call as the function sees it: which one it is, the records' places, the event."""
+
+    index: int
+    records: tuple[int, ...]
+    numbers: tuple[str, ...]
+    event: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer, its mark in the notation of the contract, and the seconds it takes."""
+
+    mark: str
+    answer: Response | NoResponse
+    takes: float = 0.0
+
+
+@dataclass
+class Called:
+    """A call that was made."""
+
+    seen: Seen
+    mark: str
+    at: float
+    request_id: str
+    attempt: int
+
+
+@dataclass
+class World:
+    """Everything around one mapping; `play` runs it."""
+
+    spec: dict[str, Any]
+    puts: Sequence[Put]
+    answer: Callable[[Seen], Answered]
+    shards: Sequence[Reshard] = (Reshard(),)
+    destination: bool = True
+    destination_away_until: float = -math.inf
+    stops: Sequence[Stop] = ()
+    clock: Clock = field(default_factory=Clock)
+    happened: list[Called | FailureRecord] = field(default_factory=list)
+    """Calls and failure records, in order."""
+    saved: dict[str, Checkpoint] = field(default_factory=dict)
+    pinned: Start | None = None
+    in_flight: int = 0
+    most_in_flight: int = 0
+    counts: Counts = field(default_factory=Counts)
+    health: Health = field(default_factory=Health)
+
+    @property
+    def calls(self) -> list[Called]:
+        return [one for one in self.happened if isinstance(one, Called)]
+
+    def play(self, seconds: float) -> None:
+        """Runs the mapping for so long in virtual time."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mapping_module, "open_source", lambda *_: _Source(self))
+            patch.setattr(mapping_module, "open_function", lambda *_: _Function(self))
+            patch.setattr(mapping_module, "open_destination", lambda *_: _Sink(self) if self.destination else None)
+            run_virtually(self.clock, self._live(seconds))
+
+    async def _live(self, seconds: float) -> None:
+        document = {
+            "apiVersion": "headrace.dev/v1alpha1",
+            "kind": "EventSourceMapping",
+            "metadata": {"name": "row", "namespace": "shop"},
+            "spec": self.spec,
+        }
+        mapping = parse_mapping(document)
+        counting = Metrics(CollectorRegistry()).observer("shop", "row", "arn", self.health)
+        self.counts = counting.counts
+        observer = all_of(self.health, counting)
+        for life in (*self.stops, Stop(seconds, seconds)):
+            stop = asyncio.Event()
+            run = asyncio.ensure_future(
+                mapping_module.run_mapping(mapping, _Store(self), AwsSettings(), observer, stop)
+            )
+            await asyncio.sleep(life.at - self.clock.now)
+            if life.kill:
+                run.cancel()
+            stop.set()
+            await asyncio.gather(run, return_exceptions=life.kill)
+            await asyncio.sleep(max(0.0, life.until - self.clock.now))
+
+
+@dataclass
+class _Source:
+    world: World
+
+    async def shards(self) -> Sequence[Shard]:
+        now = self.world.clock.now
+        return [Shard(one.shard_id, one.parents) for one in self.world.shards if one.opens <= now]
+
+    async def now(self) -> float:
+        return self.world.clock.time()
+
+    def reader(self, shard_id: str, position: Position) -> _Reader:
+        (shard,) = (one for one in self.world.shards if one.shard_id == shard_id)
+        return _Reader(self.world, shard, position)
+
+    async def aclose(self) -> None:
+        pass
+
+
+class _Reader:
+    """Reads what has arrived in one shard."""
+
+    def __init__(self, world: World, shard: Reshard, position: Position) -> None:
+        self._world, self._shard = world, shard
+        facts = RecordFacts(world.spec["eventSourceArn"], "us-east-1", "arn:aws:iam::000000000000:role/headrace")
+        self._left = [
+            self._record(number, put, facts)
+            for number, put in enumerate(world.puts, 1)
+            if put.shard == shard.shard_id and _reaches(position, number, put)
+        ]
+
+    def _record(self, number: int, put: Put, facts: RecordFacts) -> Record:
+        entry = {
+            "SequenceNumber": str(number),
+            "PartitionKey": put.key,
+            "ApproximateArrivalTimestamp": datetime.fromtimestamp(EPOCH + put.at, UTC),
+            "Data": put.data.encode(),
+        }
+        return to_record(entry, self._shard.shard_id, facts)
+
+    async def read(self) -> Polled:
+        await asyncio.sleep(0)
+        now = self._world.clock.time()
+        here = [record for record in self._left if record.arrival <= now]
+        self._left = self._left[len(here) :]
+        return Polled(tuple(here), ended=self._world.clock.now >= self._shard.closes and not self._left)
+
+
+def _reaches(position: Position, number: int, put: Put) -> bool:
+    if isinstance(position, After):
+        return number > int(position.sequence_number)
+    return position.timestamp is None or EPOCH + put.at >= position.timestamp
+
+
+@dataclass
+class _Function:
+    world: World
+
+    async def invoke(self, call: Call) -> Response | NoResponse:
+        world, event = self.world, orjson.loads(call.event)
+        numbers = tuple(record["kinesis"]["sequenceNumber"] for record in event["Records"])
+        seen = Seen(len(world.calls), tuple(map(int, numbers)), numbers, event)
+        answered = world.answer(seen)
+        world.happened.append(Called(seen, answered.mark, world.clock.now, call.request_id, call.attempt))
+        world.in_flight += 1
+        world.most_in_flight = max(world.most_in_flight, world.in_flight)
+        try:
+            await asyncio.sleep(answered.takes)
+        finally:
+            world.in_flight -= 1
+        return answered.answer
+
+    async def aclose(self) -> None:
+        pass
+
+
+@dataclass
+class _Sink:
+    world: World
+
+    async def check(self) -> None:
+        pass
+
+    async def publish(self, record: FailureRecord) -> None:
+        if self.world.clock.now < self.world.destination_away_until:
+            raise DestinationError(Reason.ACCESS_DENIED, "the queue is denied")
+        self.world.happened.append(record)
+
+    async def aclose(self) -> None:
+        pass
+
+
+@dataclass
+class _Store:
+    world: World
+    write_interval: float = 0.0
+
+    async def pin(self, start: Start) -> Start:
+        self.world.pinned = self.world.pinned or start
+        return self.world.pinned
+
+    async def start(self) -> Start | None:
+        return self.world.pinned
+
+    async def load(self, _shards: Sequence[Shard], /) -> Mapping[str, Checkpoint]:
+        return dict(self.world.saved)
+
+    async def save(self, shard_id: str, checkpoint: Checkpoint) -> None:
+        self.world.saved[shard_id] = checkpoint
+
+    async def aclose(self) -> None:
+        pass
