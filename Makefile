@@ -4,7 +4,7 @@ V := .venv
 PIP_FLAGS := -qq --disable-pip-version-check --no-deps --require-hashes
 CLUSTER ?= ../shared/cluster/cluster
 
-.PHONY: demo test unit lint format e2e lock crds clean
+.PHONY: demo test unit lint format e2e lock conformance crds clean
 
 demo: $(V)/runtime.stamp $(V)/ministack.stamp ## a stream, a poison record, and the failure record it ends in
 	@$(V)/headrace/bin/headrace demo --ministack $(V)/ministack/bin/ministack
@@ -27,6 +27,9 @@ format: $(V)/dev.stamp
 
 e2e: $(V)/dev.stamp $(V)/ministack.stamp $(V)/helm.stamp ## on the cluster that KUBECONFIG names
 	$(V)/headrace/bin/python -m pytest -m "cluster or node"
+
+conformance: $(V)/dev.stamp ## writes docs/conformance.md anew from the rows of the suite
+	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.conformance.render
 
 crds: $(V)/dev.stamp ## writes crds/ anew from the models
 	$(V)/headrace/bin/headrace crd --output crds

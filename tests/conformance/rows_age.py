@@ -29,7 +29,7 @@ ROWS = [
         result="PROBLEM: Function call failed", ours="approximateInvokeCount is the calls made; AWS's is within one of it"),
     Row(name="38a", claim="retries that end first decide the condition", rule="B.5",
         spec={**AGE_60, "maximumRetryAttempts": 2}, answer=always(ERROR),
-        then="[1]✗×3 →D{RAE,1..1,n1,c3,Unhandled}", result="PROBLEM: Function call failed"),
+        then="[1]✗×3 →D{RAE,1..1,n1,c3,Unhandled}", result="PROBLEM: Function call failed", core_only=OLD),
     Row(name="38b", claim="a batch loses its oldest while it is retried; the rest is called at once", rule="B.5",
         spec={**AGE_60, "maximumRetryAttempts": 10}, puts=(Put("1", -50.0), Put("2")), answer=poison(1),
         then="[1,2]✗×4 →D{AGE,1..1,n1,c4,-} [2]✓", at=(0, 1, 3, 7, 10), core_only=WAITS),

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from headrace.stream.functions import Fault, NoResponse
 from tests.conformance.table import (
-    BISECT, ERROR, OK, TOO_LARGE, WAITS, Answered, Row, THROTTLED, UNAVAILABLE, always, body, poison, puts, reports,
-    script, slow, without,
+    BISECT,
+    ERROR,
+    OK,
+    THROTTLED,
+    TOO_LARGE,
+    UNAVAILABLE,
+    WAITS,
+    Answered,
+    Row,
+    always,
+    body,
+    poison,
+    puts,
+    reports,
+    script,
+    slow,
+    without,
 )  # fmt: skip
 from tests.support.virtual import EPOCH
 from tests.support.world import Put, Seen

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from tests.conformance.table import (
-    ERROR, KILLED, OK, WAITS, Answered, Row, always, poison, puts, script, slow,
+    ERROR,
+    KILLED,
+    OK,
+    WAITS,
+    Answered,
+    Row,
+    always,
+    poison,
+    puts,
+    script,
+    slow,
 )  # fmt: skip
 from tests.support.world import Put, Reshard, Seen, Stop
 

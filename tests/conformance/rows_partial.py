@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from tests.conformance.table import (
-    BISECT, ERROR, OK, RBIF, THROTTLED, WAITS, Answered, Row, always, body, failures, poison, puts, reports, script,
+    BISECT,
+    ERROR,
+    OK,
+    RBIF,
+    THROTTLED,
+    WAITS,
+    Answered,
+    Row,
+    always,
+    body,
+    failures,
+    poison,
+    puts,
+    reports,
+    script,
 )  # fmt: skip
 from tests.support.world import Put, Seen
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from headrace.stream.functions import Response
-from tests.conformance.table import BISECT, ERROR, KILLED, OK, RBIF, Answer, Answered, Row, always, script
-from tests.support.world import Put, Reshard, Seen, Stop
+from tests.conformance.table import BISECT, ERROR, KILLED, OK, RBIF, Answer, Row, always, script
+from tests.support.world import Answered, Put, Reshard, Seen, Stop
 
 WAITS = "waits for windows to end; tests/integration/test_windows.py plays some"
 FAILED = "PROBLEM: Function call failed"

@@ -96,7 +96,7 @@ def call_step(records: Sequence[int], mark: str) -> str:
 
 def records_of(step: str) -> list[int]:
     """The records of a call's step."""
-    return _numbers(step[1:].split("]")[0])
+    return _numbers(step[1:].split("]", maxsplit=1)[0])
 
 
 def discard_step(document: Mapping[str, Any], position: Callable[[str], int]) -> str:

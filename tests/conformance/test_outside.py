@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from headrace.stream.functions import Response
-from tests.conformance.rows import ROWS
+from tests.conformance.rows import ROWS, proofs
 from tests.conformance.table import Row, call_step, counts_of, discard_step
 from tests.support import aws
 from tests.support.aws import Queue, Stream, make_queue, make_stream
@@ -25,8 +25,7 @@ from tests.support.function import RecordedCall, RecordingFunction
 from tests.support.headrace import mapping, on_failure, run, write
 from tests.support.world import Seen
 
-OUTSIDE = [row for row in ROWS if not row.core_only]
-SOURCES = ("ministack", "kinesis-local")
+CASES = [(source, row) for source in ("ministack", "kinesis-local") for row in ROWS if source in proofs(row)]
 QUICK = {"initialSeconds": 0.02, "maximumSeconds": 0.1}
 
 
@@ -53,29 +52,28 @@ class Played:
         answered = row.answer(seen)
         self.calls.append((seen, answered.mark, call.headers["Headrace-Request-Id"]))
         assert isinstance(answered.answer, Response), "faults of the network are not played from outside"
-        return web.Response(
-            status=answered.answer.status, headers=answered.answer.headers, body=answered.answer.body
-        )
+        return web.Response(status=answered.answer.status, headers=answered.answer.headers, body=answered.answer.body)
 
 
-@pytest.fixture(scope="module", params=SOURCES)
+@pytest.fixture(scope="module")
 def played(
     request: pytest.FixtureRequest, ministack: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Played]:
+    rows = [row for source, row in CASES if source == request.param]
     source = ministack if request.param == "ministack" else request.getfixturevalue("kinesis_local")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # aiohttp's, about the megabytes that a row writes at once
-        return asyncio.run(play(source, ministack, tmp_path_factory.mktemp("conformance")))
+        return asyncio.run(play(source, ministack, tmp_path_factory.mktemp("conformance"), rows))
 
 
-async def play(source: str, account: str, folder: Path) -> dict[str, Played]:
+async def play(source: str, account: str, folder: Path, outside: list[Row]) -> dict[str, Played]:
     async with (
         aws.client("kinesis", source) as kinesis,
         aws.client("sqs", account) as sqs,
         serving() as function,
     ):
-        prepared = await asyncio.gather(*(prepare(row, kinesis, sqs) for row in OUTSIDE))
-        rows = {f"/{index}": pair for index, pair in enumerate(zip(OUTSIDE, prepared, strict=True))}
+        prepared = await asyncio.gather(*(prepare(row, kinesis, sqs) for row in outside))
+        rows = {f"/{index}": pair for index, pair in enumerate(zip(outside, prepared, strict=True))}
 
         def answer(call: RecordedCall) -> web.Response:
             row, one = rows[call.path]
@@ -91,7 +89,7 @@ async def play(source: str, account: str, folder: Path) -> dict[str, Played]:
         for index, one in enumerate(prepared):
             one.summary = summaries[f"shop/row-{index}"]
             one.discards = await one.queue.drain() if one.queue else []
-    return {row.name: one for row, one in zip(OUTSIDE, prepared, strict=True)}
+    return {row.name: one for row, one in zip(outside, prepared, strict=True)}
 
 
 @asynccontextmanager
@@ -121,7 +119,9 @@ def document(row: Row, one: Played, url: str, name: str) -> dict[str, Any]:
     return made
 
 
-EVERY = pytest.mark.parametrize("row", OUTSIDE, ids=lambda row: row.name)
+EVERY = pytest.mark.parametrize(
+    ("played", "row"), CASES, ids=[f"{source}-{row.name}" for source, row in CASES], indirect=["played"], scope="module"
+)
 
 
 @EVERY

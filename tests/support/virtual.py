@@ -33,7 +33,7 @@ class Clock:
         return self.now
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _Selector(selectors.DefaultSelector):
     """Instead of waiting for a timer, moves the clock to it."""
 
     def __init__(self, clock: Clock) -> None:

@@ -1,0 +1,48 @@
+"""docs/conformance.md, rendered from the rows: `make conformance`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.conformance.rows import ROWS, SECTIONS, proofs
+from tests.conformance.table import Row
+
+FILE = Path(__file__).resolve().parents[2] / "docs" / "conformance.md"
+HEAD = f"""# What Headrace does, behaviour by behaviour
+
+Made by `make conformance` from the rows that the tests play, {len(ROWS)} of them; a test fails when this file is not what they say.
+
+*Then* is exact and complete: `[1,2,3]✗` is a call with these records and how it was answered (✓ success, ✗ function error, P(k)
+record k reported, I an invalid answer, T 429, E not reached, R 413, † never answered), `×3` three times in a row. `→D{{RAE,1..3,n3,c3,
+Unhandled}}` is a failure record: condition (RAE RetryAttemptsExhausted, AGE RecordAgeExceeded), first to last record, batchSize,
+approximateInvokeCount, functionError (`-`: no responseContext), and with tumbling windows the window.
+
+*Proven by*: `core` is the real data plane in virtual time around a stream, function, destination and store of the test's
+(`tests/conformance/test_core.py`: order, times, checkpoint, metrics, last result); `ministack` and `kinesis-local` are `headrace run`
+as a process against that emulator (`tests/conformance/test_outside.py`). *Differs* names what is deliberately not AWS's, or what AWS
+does not tell; where it is empty, the behaviour is AWS's. Request ids are derived from the batch everywhere; AWS draws them. Names of
+S3 objects end in a derived UUID instead of a random one.
+"""
+
+
+def render() -> str:
+    """The whole file."""
+    return "\n".join([HEAD, *(line for title, rows in SECTIONS.items() for line in _section(title, rows))])
+
+
+def _section(title: str, rows: list[Row]) -> Iterator[str]:
+    yield from (
+        f"## {title}",
+        "",
+        "| row | behaviour | contract | then | differs | proven by |",
+        "|---|---|---|---|---|---|",
+    )
+    for row in rows:
+        cells = (f"`{row.name}`", row.claim, row.rule, f"`{row.then or 'nothing'}`", row.ours, ", ".join(proofs(row)))
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    yield ""
+
+
+if __name__ == "__main__":
+    FILE.write_text(render())
