@@ -11,7 +11,6 @@ from tests.conformance.table import (
     TOO_LARGE,
     UNAVAILABLE,
     WAITS,
-    Answered,
     Row,
     always,
     body,
@@ -23,7 +22,7 @@ from tests.conformance.table import (
     without,
 )  # fmt: skip
 from tests.support.virtual import EPOCH
-from tests.support.world import Put, Seen
+from tests.support.world import Answered, Put, Seen
 
 TIMED_OUT = without(NoResponse(Fault.TIMED_OUT, "no answer"), "✗")
 DROPPED = without(NoResponse(Fault.DROPPED, "broke"), "✗")

@@ -7,7 +7,6 @@ from tests.conformance.table import (
     KILLED,
     OK,
     WAITS,
-    Answered,
     Row,
     always,
     poison,
@@ -15,7 +14,7 @@ from tests.conformance.table import (
     script,
     slow,
 )  # fmt: skip
-from tests.support.world import Put, Reshard, Seen, Stop
+from tests.support.world import Answered, Put, Reshard, Seen, Stop
 
 SPLITS = "resharding on an emulator: tests/integration/test_world.py"
 STOPS = "restarts: tests/integration/test_kill.py and test_run.py"

@@ -9,7 +9,6 @@ from tests.conformance.table import (
     RBIF,
     THROTTLED,
     WAITS,
-    Answered,
     Row,
     always,
     body,
@@ -19,7 +18,7 @@ from tests.conformance.table import (
     reports,
     script,
 )  # fmt: skip
-from tests.support.world import Put, Seen
+from tests.support.world import Answered, Put, Seen
 
 INVALID = "PROBLEM: Sequence number in function response is invalid. Please check function implementation."
 FAILED = "PROBLEM: Function call failed"
