@@ -157,6 +157,9 @@ class _Source:
     async def now(self) -> float:
         return self.world.clock.time()
 
+    async def created(self) -> float | None:
+        return None
+
     def reader(self, shard_id: str, position: Position) -> _Reader:
         (shard,) = (one for one in self.world.shards if one.shard_id == shard_id)
         return _Reader(self.world, shard, position)
@@ -249,6 +252,9 @@ class _Store:
 
     async def start(self) -> Start | None:
         return self.world.pinned
+
+    async def adopt(self, created: float, restart: Start) -> bool:
+        return False  # the stream is always the same
 
     async def load(self, _shards: Sequence[Shard], /) -> Mapping[str, Checkpoint]:
         return dict(self.world.saved)
