@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from headrace.errors import Reason
 from headrace.stream import health
-from headrace.stream.classify import Failed, FailureKind, NotInvoked, Outcome, PartiallyFailed, Succeeded
+from headrace.stream.classify import Failed, FailureKind, NotInvoked, Outcome, PartiallyFailed, Refused, Succeeded
 from headrace.stream.events import (
     CallEnded,
     ConditionObserved,
     ConditionType,
+    DeliveryFailed,
+    DiscardDelivered,
+    Event,
     Pending,
+    RecordsDropped,
     RecordsPolled,
     ShardFinished,
     ShardsListed,
     ShardStarted,
+    ShardStopped,
     Waiting,
 )
 from headrace.stream.health import Health
+from headrace.stream.retry import Condition, Discard
 from tests.support.records import records
+
+DISCARD = Discard(records(1), Condition.RETRY_ATTEMPTS_EXHAUSTED, 1, None, records(1), 0.0)
 
 
 def listed(*shards: str, waiting: int = 0) -> Health:
@@ -79,6 +91,10 @@ def test_the_last_processing_result_is_in_lambdas_words() -> None:
         (Failed(FailureKind.PARTIAL, None), "OK"),
         (Failed(FailureKind.FUNCTION_ERROR, "Unhandled"), "PROBLEM: Function call failed"),
         (Failed(FailureKind.INVALID_RESPONSE, None), health.INVALID_SEQUENCE),
+        (Succeeded(), "OK"),
+        (Failed(FailureKind.MISSING_STATE, None), "PROBLEM: Function call failed"),
+        (Succeeded(), "OK"),
+        (Refused(), "PROBLEM: Function call failed"),
         (NotInvoked(False, "HTTP 503"), "PROBLEM: HTTP 503"),
     ):
         watched(called(outcome))
@@ -102,11 +118,150 @@ def test_the_function_is_reachable_when_it_answers_even_with_an_error() -> None:
         assert status() == expected
 
 
-def test_a_shard_that_pauses_again_and_again_is_blocked_until_it_gets_on() -> None:
-    watched = listed("a")
-    for attempt in range(3):
-        assert watched.report(0.0).shards_blocked == 0
-        watched(Waiting("a", records(1), 1.0, attempt))
-    assert watched.report(0.0).shards_blocked == 1
+def test_what_is_known_is_told_with_reason_and_message_and_the_rest_is_unknown() -> None:
+    def told() -> dict[str, tuple[str, str, str]]:
+        return {one.type: (one.status, one.reason, one.message) for one in watched.report(0.0).conditions}
+
+    watched = Health()
+    unknown = ("Unknown", "Pending", "not tried yet")
+    assert told() == dict.fromkeys(("SourceReachable", "FunctionReachable", "DestinationReachable"), unknown)
+    watched(ConditionObserved(ConditionType.SOURCE_REACHABLE, False, Reason.NOT_FOUND, "no such stream"))
+    assert told()["SourceReachable"] == ("False", "NotFound", "no such stream")
+    watched(called(NotInvoked(throttled=False, detail="refused")))
+    away = "refused: check the address and that it is running"
+    assert told()["FunctionReachable"] == ("False", "Unreachable", away)
+    watched(called(NotInvoked(throttled=True, detail="HTTP 429")))
+    assert told()["FunctionReachable"] == ("True", "Throttled", "HTTP 429: it answers that it is busy")
     watched(called(Succeeded()))
-    assert watched.report(0.0).shards_blocked == 0
+    assert told()["FunctionReachable"] == ("True", "Reachable", "the function answers")
+    watched(DeliveryFailed("a", DISCARD, Reason.ACCESS_DENIED, "not allowed"))
+    assert told()["DestinationReachable"] == ("False", "AccessDenied", "not allowed")
+    watched(DiscardDelivered("a", DISCARD, "id"))
+    assert told()["DestinationReachable"] == ("True", "Reachable", "took a failure record")
+
+
+def test_an_event_that_was_not_sent_says_nothing_of_the_function() -> None:
+    watched = listed("a")
+    watched(called(Refused(), sent=False))
+    assert watched.last_processing_result == "PROBLEM: Function call failed"
+    assert [one.status for one in watched.report(0.0).conditions if one.type == "FunctionReachable"] == ["Unknown"]
+
+
+def test_a_mapping_is_ready_once_its_source_was_listed() -> None:
+    watched = Health()
+    assert not watched.ready
+    assert watched.report(0.0).shards_total is None
+    watched(ShardsListed(3, 1))
+    assert watched.ready
+    assert watched.report(0.0).shards_total == 3
+
+
+def test_an_open_tumbling_window_is_work_to_do() -> None:
+    watched = listed("a")
+    watched(Pending("a", None, at_tip=True, window_open=True))
+    assert not watched.idle
+    watched(Pending("a", None, at_tip=True))
+    assert watched.idle
+
+
+def test_children_that_wait_for_their_parents_are_work_to_do() -> None:
+    watched = listed(waiting=1)
+    assert not watched.idle
+    watched(ShardsListed(0, 0))
+    assert watched.idle
+
+
+def test_a_shard_that_is_read_again_begins_with_nothing_known() -> None:
+    watched = listed("a")
+    watched(Pending("a", 5.0, at_tip=True))
+    watched(ShardStarted("a", None))
+    assert watched.iterator_age("a", 100.0) == 0.0
+    assert not watched.idle
+
+
+@pytest.mark.parametrize("end", [ShardFinished("a"), ShardStopped("a")])
+def test_the_worst_shard_tells_the_iterator_age_while_it_is_read(end: Event) -> None:
+    watched = listed("a", "b")
+    watched(RecordsPolled("a", 1, 7.0))
+    watched(RecordsPolled("b", 1, 3.0))
+    assert watched.report(0.0).iterator_age_seconds == 7.0
+    watched(end)
+    assert watched.report(0.0).iterator_age_seconds == 3.0
+    assert watched.iterator_age("a", 0.0) == 0.0
+    watched(ShardFinished("b"))
+    assert watched.report(0.0).iterator_age_seconds is None
+
+
+def test_a_record_from_the_future_has_no_negative_age() -> None:
+    watched = listed("a")
+    watched(Pending("a", 100.0, at_tip=False))
+    assert watched.iterator_age("a", 99.0) == 0.0
+    assert watched.iterator_age("a", 100.5) == 0.5
+
+
+def paused(watched: Health, times: int, lane: int = 0, shard: str = "a") -> None:
+    for attempt in range(times):
+        watched(Waiting(shard, records(1), 1.0, attempt, lane))
+
+
+def blocked(watched: Health) -> int:
+    return watched.report(0.0).shards_blocked
+
+
+def test_a_shard_that_pauses_again_and_again_is_blocked() -> None:
+    watched = listed("a", "b")
+    paused(watched, 2)
+    assert blocked(watched) == 0
+    paused(watched, 1)
+    assert blocked(watched) == 1
+    paused(watched, 4, shard="b")
+    assert blocked(watched) == 2
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [
+        CallEnded("a", records(1, 2), 1, "id", Succeeded(), 0.1, lane=1),
+        CallEnded("a", records(1, 2), 1, "id", PartiallyFailed(1), 0.1, lane=1),
+        DiscardDelivered("a", DISCARD, "id", lane=1),
+        RecordsDropped("a", DISCARD, delivery_failed=False, lane=1),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_a_lane_that_gets_on_is_not_blocked_any_more(progress: Event) -> None:
+    watched = listed("a")
+    watched(progress)
+    paused(watched, 3, lane=1)
+    watched(replace(progress, lane=0))  # type: ignore[arg-type]
+    assert blocked(watched) == 1
+    watched(progress)
+    assert blocked(watched) == 0
+    paused(watched, 2, lane=1)
+    assert blocked(watched) == 0
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Failed(FailureKind.PARTIAL, None),
+        Failed(FailureKind.FUNCTION_ERROR, "Unhandled"),
+        Failed(FailureKind.INVALID_RESPONSE, None),
+        Failed(FailureKind.MISSING_STATE, None),
+        Refused(),
+        NotInvoked(throttled=True, detail="HTTP 429"),
+    ],
+)
+def test_a_failure_is_no_progress(outcome: Outcome) -> None:
+    """One that the function tells by its first record neither, though its answer is a valid one."""
+    watched = listed("a")
+    for _ in range(3):
+        watched(called(outcome))
+        paused(watched, 1)
+    assert blocked(watched) == 1
+
+
+def test_lanes_that_pause_in_turn_do_not_add_up() -> None:
+    watched = listed("a")
+    paused(watched, 2, lane=0)
+    paused(watched, 2, lane=1)
+    assert blocked(watched) == 0

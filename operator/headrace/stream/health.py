@@ -14,6 +14,7 @@ from headrace.stream.events import (
     DiscardDelivered,
     Event,
     Pending,
+    RecordsDropped,
     RecordsPolled,
     ShardFinished,
     ShardsListed,
@@ -99,6 +100,8 @@ class Health:
                 view.oldest, view.at_tip, view.window_open = oldest, at_tip, window_open
             case Waiting(shard_id):
                 self._view(shard_id).set_back(event.lane)
+            case RecordsDropped(shard_id):
+                self._view(shard_id).setbacks.pop(event.lane, None)
             case DiscardDelivered(shard_id):
                 self._view(shard_id).setbacks.pop(event.lane, None)
                 self._observe(
@@ -125,6 +128,8 @@ class Health:
                 self.last_processing_result = INVALID_SEQUENCE
             case Failed(kind=FailureKind.FUNCTION_ERROR | FailureKind.MISSING_STATE) | Refused():
                 self.last_processing_result = CALL_FAILED
+            case Failed():
+                self.last_processing_result = OK  # a valid answer (contract A.4), though no progress
             case _:
                 self.last_processing_result = OK
                 self._view(event.shard_id).setbacks.pop(event.lane, None)
