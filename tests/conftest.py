@@ -6,10 +6,16 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.support import aws, servers
 from tests.support.function import RecordingFunction
+
+# For `make mutation`, which asks whether a test fails and not how little makes it fail.
+hypothesis.settings.register_profile(
+    "mutation", database=None, deadline=None, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate]
+)
 
 
 @pytest.fixture(autouse=True)

@@ -166,3 +166,120 @@ def test_a_plain_http_answer_that_is_not_json_is_an_invalid_partial_response() -
     outcome = judge(ok(b"fine"), lambda_protocol=False, report_failures=True)
     assert isinstance(outcome, Failed)
     assert outcome.kind is FailureKind.INVALID_RESPONSE
+
+
+# ---- what a failure record and the log tell of a failure (contract C.1)
+
+
+@pytest.mark.parametrize("failing", [{"x-amz-function-error": "Unhandled"}, {}], ids=["an error", "a partial response"])
+def test_a_failure_tells_status_and_version_of_the_answer(failing: dict[str, str]) -> None:
+    body = b'{"batchItemFailures":[{"itemIdentifier":"7"}]}'
+    for versions, told in (({"x-amz-executed-version": "3"}, "3"), ({}, "$LATEST")):
+        outcome = judge(Response(202, failing | versions, body), report_failures=True)
+        assert isinstance(outcome, Failed)
+        assert (outcome.status, outcome.executed_version) == (202, told)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (RIE_ERROR, "ValueError: boom"),
+        (RIE_TIMEOUT, "HTTP 200"),
+        (orjson.dumps({"errorMessage": "x" * 600, "errorType": "T"}), "T: " + "x" * 497),
+    ],
+)
+def test_a_functions_error_is_told_in_one_line_of_bounded_length(body: bytes, detail: str) -> None:
+    outcome = judge(ok(body))
+    assert isinstance(outcome, Failed)
+    assert outcome.detail == detail
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"fine", "the body is not JSON"),
+        (b"[1]", "the body is not an object"),
+        (b'{"batchItemFailures":{"itemIdentifier":"8"}}', "batchItemFailures is not a list"),
+        (
+            b'{"batchItemFailures":[{"itemIdentifier":"11"}]}',
+            "an itemIdentifier is not a sequence number of this batch",
+        ),
+        (b'{"batchItemFailures":[{"itemIdentifier":"7"}]}', "the first record was reported as failed"),
+    ],
+)
+def test_a_response_that_fails_the_batch_is_told_with_what_is_wrong(body: bytes, detail: str) -> None:
+    outcome = judge(ok(body), lambda_protocol=False, report_failures=True)
+    assert isinstance(outcome, Failed)
+    assert outcome.detail == detail
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("0", 0.0), ("120", 120.0), ("", None), ("-1", None), ("1.5", None), ("٣", None), ("²", None)],
+)
+def test_retry_after_counts_in_whole_seconds_whatever_the_status(value: str, seconds: float | None) -> None:
+    for status in (429, 503, 500):
+        outcome = judge(Response(status, {"retry-after": value}, b""))
+        assert isinstance(outcome, NotInvoked)
+        assert (outcome.retry_after, outcome.detail) == (seconds, f"HTTP {status}")
+
+
+@pytest.mark.parametrize("status", [199, 300, 399])
+def test_what_is_neither_an_answer_nor_an_error_did_not_come_from_the_function(status: int) -> None:
+    outcome = judge(Response(status, {}, b""), lambda_protocol=True)
+    assert outcome == NotInvoked(throttled=False, detail=f"HTTP {status}")
+
+
+@pytest.mark.parametrize("status", [200, 299])
+def test_an_answer_is_a_status_from_200_to_299(status: int) -> None:
+    assert judge(Response(status, {}, b"{}"), lambda_protocol=False) == Succeeded()
+
+
+def test_a_plain_functions_own_error_statuses_are_function_errors() -> None:
+    outcome = judge(Response(500, {}, RIE_ERROR), lambda_protocol=False)
+    assert outcome == Failed(FailureKind.FUNCTION_ERROR, "Unhandled", 500, "$LATEST", "ValueError: boom")
+
+
+def test_an_emulators_error_with_502_keeps_its_status() -> None:
+    outcome = judge(Response(502, {}, RIE_ERROR))
+    assert outcome == Failed(FailureKind.FUNCTION_ERROR, "Unhandled", 502, "$LATEST", "ValueError: boom")
+    assert isinstance(judge(Response(503, {}, RIE_ERROR)), NotInvoked)
+
+
+# ---- tumbling windows (contract B.7)
+
+
+def aggregate(body: bytes, *, report_failures: bool = False) -> Outcome:
+    return classify(ok(body), IDS, lambda_protocol=False, report_failures=report_failures, wants_state=True)
+
+
+@pytest.mark.parametrize("report_failures", [False, True])
+def test_a_windows_state_is_kept_as_it_was_given_back(report_failures: bool) -> None:
+    outcome = aggregate(b'{ "state": {"sum": 1.50, "a": []} }', report_failures=report_failures)
+    assert isinstance(outcome, Succeeded)
+    assert orjson.loads(outcome.state or b"null") == {"sum": 1.5, "a": []}
+
+
+def test_a_partial_success_keeps_the_state_of_what_succeeded() -> None:
+    body = b'{"state":{"n":1},"batchItemFailures":[{"itemIdentifier":"9"}]}'
+    assert aggregate(body, report_failures=True) == PartiallyFailed(2, b'{"n":1}')
+    assert aggregate(body) == Succeeded(b'{"n":1}')
+
+
+def test_a_state_does_not_make_a_failure_a_success() -> None:
+    outcome = aggregate(b'{"state":{"n":1},"batchItemFailures":[{"itemIdentifier":"7"}]}', report_failures=True)
+    assert isinstance(outcome, Failed)
+    assert outcome.kind is FailureKind.PARTIAL
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"state":null}', b'{"state":[]}', b'{"state":"{}"}', b'[{"state":{}}]', b"fine"]
+)
+def test_an_answer_without_an_object_as_state_fails_the_batch(body: bytes) -> None:
+    outcome = aggregate(body)
+    detail = "the answer has no object named state"
+    assert outcome == Failed(FailureKind.MISSING_STATE, None, 200, "$LATEST", detail)
+
+
+def test_only_a_window_asks_for_a_state() -> None:
+    assert judge(ok(b'{"state":{"n":1}}')) == Succeeded()

@@ -7,7 +7,8 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from headrace.records import Batch
+from headrace.records import Batch, Window
+from headrace.stream import windows
 from headrace.stream.classify import Failed, FailureKind
 from headrace.stream.instants import instant
 from headrace.stream.report import FailureRecord, Origin, failure_record
@@ -64,6 +65,29 @@ def test_a_partial_failure_has_a_null_function_error() -> None:
 
 def test_what_was_not_answered_has_no_response_context() -> None:
     assert "responseContext" not in document(Condition.RECORD_AGE_EXCEEDED, None)
+
+
+@pytest.mark.parametrize(("final", "early"), [(False, False), (True, False), (True, True)])
+def test_the_record_tells_the_tumbling_window(final: bool, early: bool) -> None:
+    """The final call has no records: its batch info holds the shard and the stream alone (contract B.7)."""
+    window = Window(60, 120, "1", b'{"n":1}', final, early)
+    batch = () if final else records(1)
+    discard = Discard(batch, Condition.RETRY_ATTEMPTS_EXHAUSTED, 1, None, batch, 130.0, window)
+    handed = failure_record(ORIGIN, discard, "id-1", NAME)
+    written = orjson.loads(handed.message())
+    assert written["timeWindowInfo"] == {
+        "window": {"start": "1970-01-01T00:01:00Z", "end": "1970-01-01T00:02:00Z"},
+        "isFinalInvokeForWindow": final,
+        "isWindowTerminatedEarly": early,
+    }
+    info = {"shardId": "shardId-0", "streamArn": ORIGIN.stream_arn}
+    assert (written["KinesisBatchInfo"] == info) == final
+    payload = orjson.loads(orjson.loads(handed.object_body())["payload"])
+    assert payload == orjson.loads(windows.encoding(window, "shardId-0", ORIGIN.stream_arn).encode(batch))
+
+
+def test_without_a_tumbling_window_the_record_tells_of_none() -> None:
+    assert "timeWindowInfo" not in document(Condition.RECORD_AGE_EXCEEDED, None)
 
 
 @pytest.mark.parametrize(
