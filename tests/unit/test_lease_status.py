@@ -9,7 +9,16 @@ import pytest
 from headrace.records import Checkpoint, Head, LaneProgress, Window
 from headrace.stream.progress import ShardFacts
 from headrace.stream.stores.encoding import decode_lanes, decode_window, encode_lanes, encode_window
-from headrace.stream.stores.lease_status import advanced, checkpoint_of, released, with_facts, without_age
+from headrace.stream.stores.lease_status import (
+    advanced,
+    checkpoint_of,
+    released,
+    state_names,
+    status_of,
+    window_of,
+    with_facts,
+    without_age,
+)
 
 LANES = (
     LaneProgress(4, 0, "12"),
@@ -81,6 +90,28 @@ def test_the_lanes_are_those_of_the_last_checkpoint() -> None:
     status = advanced({}, Checkpoint("1", lanes=LANES))
     assert advanced(status, Checkpoint("2", lanes=LANES[:1]))["lanes"] == encode_lanes(LANES[:1])
     assert "lanes" not in advanced(status, Checkpoint("2"))
+
+
+def test_an_open_window_is_told_with_the_names_of_what_holds_its_state() -> None:
+    window = Window(60, 120, "7", b'{"n":1}')
+    status = advanced({}, Checkpoint("6", window=window), ["s-0", "s-1"])
+    assert status["window"] == {"start": 60, "end": 120, "first": "7", "state": ["s-0", "s-1"]}
+    assert state_names({"status": status}) == ["s-0", "s-1"]
+    assert window_of({"status": status}, b'{"n":1}') == window
+    assert advanced(status, Checkpoint("6", window=window))["window"]["state"] == []
+
+
+def test_a_window_that_is_closed_is_told_no_more() -> None:
+    status = advanced({}, Checkpoint("6", window=Window(60, 120, "7", b"{}")), ["s-0"])
+    closed = {"status": advanced(status, Checkpoint("7"))}
+    assert "window" not in status_of(closed)
+    assert window_of(closed, b"") is None
+    assert state_names(closed) == []
+
+
+@pytest.mark.parametrize("lease", [{}, {"status": None}, {"status": {}}, {"status": {"window": {"start": 0}}}])
+def test_a_lease_without_a_state_names_none(lease: dict[str, Any]) -> None:
+    assert state_names(lease) == []
 
 
 def test_a_finished_shard_stays_finished_and_has_no_age() -> None:

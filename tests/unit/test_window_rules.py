@@ -1,4 +1,4 @@
-"""Tumbling windows (contract B.7): bounds, when one closes, what its calls carry."""
+"""Single rules of windows.py, and of batches inside windows (contract B.7)."""
 
 from __future__ import annotations
 
@@ -37,50 +37,17 @@ def test_without_a_width_there_are_no_windows() -> None:
     assert none.closing(record(1), ended=True) is None
 
 
-def test_a_late_record_goes_to_the_window_that_is_open() -> None:
+def test_a_record_goes_to_the_window_that_is_open_until_its_end() -> None:
     held = Tumbling(60, OPEN)
     assert held.of(record(2, arrival=3.0)) == OPEN
     assert held.of(record(2, arrival=119.9)) == OPEN
     assert held.of(record(2, arrival=120.0)) == Window(120, 180, "2")
 
 
-def test_a_window_closes_once_the_record_that_waits_is_behind_its_end() -> None:
-    held = Tumbling(60, OPEN)
-    assert held.closing(record(2, arrival=119.9), ended=True) is None
-    closed = held.closing(record(2, arrival=120.0), ended=False)
-    assert closed == Window(60, 120, "1", b'{"n":1}', final=True)
-
-
-def test_the_end_of_the_shard_closes_the_window() -> None:
-    held = Tumbling(60, OPEN)
-    assert held.closing(None, ended=False) is None
-    closed = held.closing(None, ended=True)
-    assert closed is not None
-    assert closed.final
-
-
-def test_a_window_closes_when_a_read_well_after_its_end_brings_nothing_more() -> None:
-    held = Tumbling(60, OPEN)
-    held.read_to_tip(124.9)
-    assert held.closing(None, ended=False) is None
-    held.read_to_tip(125.0)
-    closed = held.closing(None, ended=False)
-    assert closed is not None
-    assert closed.final
-    assert not closed.early
-
-
 def test_a_window_that_is_closing_goes_on_closing_whatever_arrives() -> None:
     """After a restart, or when its state had grown too large."""
     final = Window(60, 120, "1", b"{}", final=True, early=True)
     assert Tumbling(60, final).closing(record(2, arrival=61.0), ended=False) == final
-
-
-def test_a_window_that_is_open_when_windows_are_switched_off_closes_at_once() -> None:
-    closed = Tumbling(0, OPEN).closing(record(2, arrival=61.0), ended=False)
-    assert closed is not None
-    assert closed.final
-    assert Tumbling(0, OPEN).open_bytes >= len(OPEN.state or b"")
 
 
 def test_a_window_keeps_the_state_that_the_last_call_gave_back() -> None:
@@ -102,27 +69,11 @@ def test_the_final_call_is_known_by_its_windows_first_record() -> None:
     assert final_head(OPEN, 3) == Head("1", "1", 0, 3)
 
 
-def event(window: Window, *held: int) -> object:
-    return orjson.loads(windows.encoding(window, "shardId-0", ARN).encode(records(*held)))
-
-
-def test_a_call_carries_the_state_and_the_bounds() -> None:
-    assert event(Window(60, 120, "1", b'{"sum":{"a":1}}'), 1, 2) == {
-        "Records": [{"n": 1}, {"n": 2}],
-        "window": {"start": "1970-01-01T00:01:00Z", "end": "1970-01-01T00:02:00Z"},
-        "state": {"sum": {"a": 1}},
-        "shardId": "shardId-0",
-        "eventSourceARN": ARN,
-        "isFinalInvokeForWindow": False,
-        "isWindowTerminatedEarly": False,
-    }
-
-
-def test_the_first_call_of_a_window_has_an_empty_state_and_the_last_no_records() -> None:
-    last = event(Window(60, 120, "1", final=True, early=True))
-    assert isinstance(last, dict)
-    assert (last["Records"], last["state"]) == ([], {})
-    assert (last["isFinalInvokeForWindow"], last["isWindowTerminatedEarly"]) == (True, True)
+@pytest.mark.parametrize(("final", "early"), [(False, False), (True, False), (True, True)])
+def test_a_call_says_whether_it_is_the_last_one_and_whether_that_is_early(final: bool, early: bool) -> None:
+    body = windows.encoding(Window(60, 120, "1", b"{}", final, early), "shardId-0", ARN).encode(())
+    last = orjson.loads(body)
+    assert (last["isFinalInvokeForWindow"], last["isWindowTerminatedEarly"]) == (final, early)
 
 
 def test_without_a_window_a_call_is_the_mappings_own() -> None:
