@@ -142,3 +142,83 @@ def test_another_batch_than_the_resumed_one_is_an_ordinary_one() -> None:
     buffer.resume(Head("1", "2", 2, attempts=3))
     buffer.add(records(2, 3, 4), 0.0)
     assert numbers(buffer.take(0.0)) == [2, 3, 4]
+
+
+def test_bytes_held_are_those_of_the_records_that_have_not_left() -> None:
+    buffer = filled(BatchLimits(2), tuple(record(n, event=b"x" * n) for n in (1, 2, 3, 4)))
+    assert buffer.record_bytes == 10
+    buffer.take(0.0)
+    assert buffer.record_bytes == 7
+
+
+def test_the_record_that_comes_next_is_the_oldest_one_held() -> None:
+    buffer = Buffer(BatchLimits(1), 0.0)
+    assert buffer.first is None
+    buffer.add(records(1, 2), 0.0)
+    assert buffer.first == record(1)
+    buffer.take(0.0)
+    assert buffer.first == record(2)
+
+
+def test_reading_nothing_does_not_begin_a_window() -> None:
+    buffer = Buffer(BatchLimits(10, window=5), 0.0)
+    buffer.add((), 100.0)
+    buffer.add(records(1), 103.0)
+    assert buffer.due() == 108.0
+
+
+@pytest.mark.parametrize(("read_at", "due"), [(4.9, 5.0), (5.0, 10.0)])
+def test_an_empty_window_that_is_still_open_goes_on(read_at: float, due: float) -> None:
+    buffer = Buffer(BatchLimits(10, window=5), 0.0)
+    buffer.add(records(1), read_at)
+    assert buffer.due() == due
+    buffer.add(records(2), 1000.0)
+    assert buffer.due() == due, "records that follow do not begin it anew"
+
+
+def test_a_record_leaves_a_second_before_its_age() -> None:
+    assert filled(BatchLimits(10, window=300, maximum_age=60), records(1, 2, arrival=10), now=10).due() == 69.0
+    assert filled(BatchLimits(10, window=5, maximum_age=60), records(1, arrival=10), now=10).due() == 15.0
+
+
+def test_the_second_record_counts_for_the_limit_by_what_is_sent_of_it() -> None:
+    limits = BatchLimits(10, window=300, event_limit=len(LAMBDA_EVENT.encode(records(1, 2))))
+    assert filled(limits, records(1, 2)).take(0.0) == (), "the window is open and there may be room"
+    assert numbers(filled(limits, records(1, 2, 3)).take(0.0)) == [1, 2]
+
+
+def test_a_resumed_batch_is_resumed_once() -> None:
+    buffer = Buffer(BatchLimits(10), 0.0)
+    buffer.resume(Head("1", "2", 2, attempts=3))
+    buffer.add(records(1, 2, 3, 4), 0.0)
+    assert [numbers(buffer.take(0.0)) for _ in range(3)] == [[1, 2], [3, 4], []]
+
+
+def test_a_resumed_batch_may_be_larger_than_the_batch_size_is_now() -> None:
+    buffer = Buffer(BatchLimits(1), 0.0)
+    buffer.resume(Head("1", "2", 2, attempts=3))
+    buffer.add(records(1, 2, 3), 0.0)
+    assert [numbers(buffer.take(0.0)) for _ in range(2)] == [[1, 2], [3]]
+
+
+@pytest.mark.parametrize("head", [Head("1", "9", 2, 1), Head("9", "2", 2, 1), Head("1", "1", 0, 1)])
+def test_what_is_not_the_resumed_batch_from_first_to_last_leaves_as_if_there_were_none(head: Head) -> None:
+    buffer = Buffer(BatchLimits(3), 0.0)
+    buffer.resume(head)
+    buffer.add(records(1, 2, 3, 4), 0.0)
+    assert numbers(buffer.take(0.0)) == [1, 2, 3]
+
+
+def test_the_tip_means_nothing_while_the_resumed_batch_is_there() -> None:
+    buffer = Buffer(BatchLimits(10), 0.0)
+    buffer.resume(Head("1", "2", 2, attempts=3))
+    buffer.add(records(1, 2, 3), 0.0)
+    buffer.read_to_tip()
+    assert numbers(buffer.take(0.0)) == [1, 2]
+
+
+def test_a_resumed_batch_waits_for_no_window() -> None:
+    buffer = Buffer(BatchLimits(10, window=300), 0.0)
+    buffer.resume(Head("1", "2", 2, attempts=3))
+    buffer.add(records(1, 2), 0.0)
+    assert numbers(buffer.take(0.0)) == [1, 2]
