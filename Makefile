@@ -4,7 +4,7 @@ V := .venv
 PIP_FLAGS := -qq --disable-pip-version-check --no-deps --require-hashes
 CLUSTER ?= ../shared/cluster/cluster
 
-.PHONY: demo test unit lint format e2e lock conformance crds clean
+.PHONY: demo test unit lint format e2e conformance mutation lock crds clean
 
 demo: $(V)/runtime.stamp $(V)/ministack.stamp ## a stream, a poison record, and the failure record it ends in
 	@$(V)/headrace/bin/headrace demo --ministack $(V)/ministack/bin/ministack
@@ -30,6 +30,12 @@ e2e: $(V)/dev.stamp $(V)/ministack.stamp $(V)/helm.stamp ## on the cluster that 
 
 conformance: $(V)/dev.stamp ## writes docs/conformance.md anew from the rows of the suite
 	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.conformance.render
+
+# mutmut finds a module by its path, so the package must lie where it runs.
+mutation: $(V)/dev.stamp ## breaks the pure modules in every small way and sees which tests notice; takes half an hour
+	rm -rf build/mutation && mkdir -p build/mutation
+	cd build/mutation && ln -s ../../operator/headrace ../../tests ../../pyproject.toml . && \
+	../../$(V)/headrace/bin/mutmut run && ../../$(V)/headrace/bin/python tests/mutation/score.py
 
 crds: $(V)/dev.stamp ## writes crds/ anew from the models
 	$(V)/headrace/bin/headrace crd --output crds

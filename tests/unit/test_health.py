@@ -98,7 +98,7 @@ def test_the_last_processing_result_is_in_lambdas_words() -> None:
         (NotInvoked(False, "HTTP 503"), "PROBLEM: HTTP 503"),
     ):
         watched(called(outcome))
-        assert watched.last_processing_result == result
+        assert watched.last_processing_result == watched.report(0.0).last_processing_result == result
 
 
 def test_the_function_is_reachable_when_it_answers_even_with_an_error() -> None:

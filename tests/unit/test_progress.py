@@ -78,6 +78,7 @@ def test_a_destination_that_does_not_take_a_record_blocks_until_it_does() -> Non
     discard = Discard(BATCH, Condition.RETRY_ATTEMPTS_EXHAUSTED, 1, None, BATCH, 0.0)
     failed = DeliveryFailed("s", discard, Reason.NOT_FOUND, "no such queue")
     assert after(failed) == ShardFacts("Blocked", 0, "NotFound: no such queue")
+    assert after(Waiting("s", BATCH, 1.0, 3), failed) == ShardFacts("Blocked", 3, "NotFound: no such queue")
     assert after(failed, DiscardDelivered("s", discard, "r")) == ShardFacts()
 
 

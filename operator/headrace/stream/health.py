@@ -111,8 +111,6 @@ class Health:
                 self._observe(ConditionObserved(ConditionType.DESTINATION_REACHABLE, False, reason, message))
             case CallEnded():
                 self._follow_call(event)
-            case _:
-                pass
 
     def _follow_call(self, event: CallEnded) -> None:
         outcome = event.outcome

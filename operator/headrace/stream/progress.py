@@ -49,8 +49,6 @@ class Progress:
                 self.facts[shard_id] = replace(self._of(shard_id), state=BLOCKED, last_error=f"{reason}: {message}")
             case Waiting(shard_id):
                 self.facts[shard_id] = replace(self._of(shard_id), attempts=event.attempts)
-            case _:
-                pass
 
     def _of(self, shard_id: str) -> ShardFacts:
         return self.facts.get(shard_id, ShardFacts())

@@ -23,7 +23,7 @@ def checkpoint_of(lease: Body) -> Checkpoint:
     """The checkpoint a ShardLease holds."""
     status = status_of(lease)
     lanes = decode_lanes(status.get("lanes") or ())
-    return Checkpoint(status.get("sequenceNumber"), bool(status.get("finished", False)), lanes)
+    return Checkpoint(status.get("sequenceNumber"), bool(status.get("finished")), lanes)
 
 
 def state_names(lease: Body) -> list[str]:
