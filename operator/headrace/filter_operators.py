@@ -61,19 +61,23 @@ def _equals_ignore_case(operand: Any, at: Path) -> Test:
     return lambda value: isinstance(value, str) and value.casefold() == wanted
 
 
-def _affix(holds: Callable[[str, str], bool]) -> Callable[[Any, Path], Test]:
+def _prefix(operand: Any, at: Path) -> Test:
+    return _affix(str.startswith, operand, at)
+
+
+def _suffix(operand: Any, at: Path) -> Test:
+    return _affix(str.endswith, operand, at)
+
+
+def _affix(holds: Callable[[str, str], bool], operand: Any, at: Path) -> Test:
     """`prefix` or `suffix`, of a text or of `{"equals-ignore-case": text}`."""
-
-    def compiled(operand: Any, at: Path) -> Test:
-        if not isinstance(operand, dict):
-            text = _text(operand, at)
-            return lambda value: isinstance(value, str) and holds(value, text)
-        if list(operand) != ["equals-ignore-case"]:
-            raise InvalidPattern("must be a string or an object with equals-ignore-case alone", at)
-        folded = _text(operand["equals-ignore-case"], (*at, "equals-ignore-case")).casefold()
-        return lambda value: isinstance(value, str) and holds(value.casefold(), folded)
-
-    return compiled
+    if not isinstance(operand, dict):
+        text = _text(operand, at)
+        return lambda value: isinstance(value, str) and holds(value, text)
+    if list(operand) != ["equals-ignore-case"]:
+        raise InvalidPattern("must be a string or an object with equals-ignore-case alone", at)
+    folded = _text(operand["equals-ignore-case"], (*at, "equals-ignore-case")).casefold()
+    return lambda value: isinstance(value, str) and holds(value.casefold(), folded)
 
 
 def _text(operand: Any, at: Path) -> str:
@@ -168,8 +172,6 @@ def _exists(operand: Any, at: Path) -> Test:
     return lambda _: True
 
 
-_prefix = _affix(str.startswith)
-_suffix = _affix(str.endswith)
 _NEGATABLE = {"prefix": _prefix, "suffix": _suffix, "equals-ignore-case": _equals_ignore_case}
 _OPERATORS = {**_NEGATABLE, "anything-but": _anything_but, "numeric": _numeric, "exists": _exists}
 _EVENTBRIDGE_ONLY = ("wildcard", "cidr")
