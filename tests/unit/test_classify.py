@@ -226,8 +226,14 @@ def test_retry_after_counts_in_whole_seconds_whatever_the_status(value: str, sec
 
 @pytest.mark.parametrize("status", [199, 300, 399])
 def test_what_is_neither_an_answer_nor_an_error_did_not_come_from_the_function(status: int) -> None:
-    outcome = judge(Response(status, {}, b""), lambda_protocol=True)
-    assert outcome == NotInvoked(throttled=False, detail=f"HTTP {status}")
+    for body in (b"", b"{}"):
+        outcome = judge(Response(status, {}, body), lambda_protocol=True)
+        assert outcome == NotInvoked(throttled=False, detail=f"HTTP {status}")
+
+
+@pytest.mark.parametrize(("status", "expected"), [(199, Failed), (300, NotInvoked), (399, NotInvoked)])
+def test_a_redirect_is_a_wrong_address_and_no_answer_of_a_plain_function(status: int, expected: type) -> None:
+    assert isinstance(judge(Response(status, {}, b"{}"), lambda_protocol=False), expected)
 
 
 @pytest.mark.parametrize("status", [200, 299])

@@ -242,3 +242,8 @@ def test_data_are_the_base64_of_the_delivered_record() -> None:
     assert keeps(DataKey.KINESIS, record, {"data": {"a": [1]}})
     assert record == before
     assert base64.b64decode(orjson.loads(record)["kinesis"]["data"]) == b'{"a":1}'
+
+
+@pytest.mark.parametrize("event", [b"", b"{", b'{"a":NaN}', b"\xff"])
+def test_what_cannot_be_read_as_json_is_kept_by_no_filter(event: bytes) -> None:
+    assert not keeps(DataKey.KINESIS, event, {})

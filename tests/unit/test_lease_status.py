@@ -101,6 +101,11 @@ def test_an_open_window_is_told_with_the_names_of_what_holds_its_state() -> None
     assert advanced(status, Checkpoint("6", window=window))["window"]["state"] == []
 
 
+def test_a_window_leaves_the_rest_of_the_status_as_it_is() -> None:
+    status = advanced({"state": "Held", "holder": "p"}, Checkpoint("6", window=Window(60, 120, "7", b"{}")))
+    assert (status["state"], status["holder"], status["sequenceNumber"]) == ("Held", "p", "6")
+
+
 def test_a_window_that_is_closed_is_told_no_more() -> None:
     status = advanced({}, Checkpoint("6", window=Window(60, 120, "7", b"{}")), ["s-0"])
     closed = {"status": advanced(status, Checkpoint("7"))}

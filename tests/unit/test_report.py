@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import orjson
@@ -10,7 +11,7 @@ import pytest
 from headrace.records import Batch, Window
 from headrace.stream import windows
 from headrace.stream.classify import Failed, FailureKind
-from headrace.stream.instants import instant
+from headrace.stream.instants import instant, whole_instant
 from headrace.stream.report import FailureRecord, Origin, failure_record
 from headrace.stream.retry import Condition, Discard
 from tests.support.records import record, records
@@ -96,6 +97,18 @@ def test_without_a_tumbling_window_the_record_tells_of_none() -> None:
 )
 def test_instants_have_milliseconds(seconds: float, text: str) -> None:
     assert instant(seconds) == text
+
+
+def test_instants_are_those_of_utc_wherever_the_machine_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert instant(0) == "1970-01-01T00:00:00.000Z"
+        assert whole_instant(60) == "1970-01-01T00:01:00Z"
+        assert failure(records(1), 0.0).object_key("uid-1").startswith("aws/lambda/uid-1/shardId-0/1970/01/01/")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_an_object_holds_the_document_and_the_event_as_an_escaped_string() -> None:
