@@ -222,3 +222,10 @@ def test_a_resumed_batch_waits_for_no_window() -> None:
     buffer.resume(Head("1", "2", 2, attempts=3))
     buffer.add(records(1, 2), 0.0)
     assert numbers(buffer.take(0.0)) == [1, 2]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 10])
+def test_the_size_reckoned_of_a_body_is_that_of_the_body(count: int) -> None:
+    batch = records(*range(1, count + 1))
+    elements = sum(len(LAMBDA_EVENT.element(one)) for one in batch)
+    assert LAMBDA_EVENT.size(count, elements) == len(LAMBDA_EVENT.encode(batch))

@@ -174,7 +174,7 @@ def test_a_plain_http_answer_that_is_not_json_is_an_invalid_partial_response() -
 @pytest.mark.parametrize("failing", [{"x-amz-function-error": "Unhandled"}, {}], ids=["an error", "a partial response"])
 def test_a_failure_tells_status_and_version_of_the_answer(failing: dict[str, str]) -> None:
     body = b'{"batchItemFailures":[{"itemIdentifier":"7"}]}'
-    for versions, told in (({"x-amz-executed-version": "3"}, "3"), ({}, "$LATEST")):
+    for versions, told in (({"x-amz-executed-version": "Blue-3"}, "Blue-3"), ({}, "$LATEST")):
         outcome = judge(Response(202, failing | versions, body), report_failures=True)
         assert isinstance(outcome, Failed)
         assert (outcome.status, outcome.executed_version) == (202, told)
@@ -234,6 +234,7 @@ def test_what_is_neither_an_answer_nor_an_error_did_not_come_from_the_function(s
 @pytest.mark.parametrize(("status", "expected"), [(199, Failed), (300, NotInvoked), (399, NotInvoked)])
 def test_a_redirect_is_a_wrong_address_and_no_answer_of_a_plain_function(status: int, expected: type) -> None:
     assert isinstance(judge(Response(status, {}, b"{}"), lambda_protocol=False), expected)
+    assert isinstance(judge(Response(status, {}, b"{}")), NotInvoked)
 
 
 @pytest.mark.parametrize("status", [200, 299])

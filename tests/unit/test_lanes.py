@@ -266,3 +266,41 @@ def test_a_lane_with_a_batching_window_waits_from_when_it_was_made() -> None:
     former = Lanes(1, BatchLimits(10, window=5), Checkpoint(None, lanes=(LaneProgress(2, 0, open=True),)), 100.0)
     former.add([(record(1, key=ZERO), True)], 101.0)
     assert [one.buffer.due() for one in former.all if len(one.buffer)] == [105.0]
+
+
+def test_a_restart_forgets_nothing_that_was_stored() -> None:
+    stored = Checkpoint("1", lanes=(LaneProgress(2, 0, "5", HEAD), LaneProgress(2, 1, "4")))
+    assert restored(2, stored).checkpoint() == stored
+
+
+def test_a_lane_that_gets_on_is_stuck_no_more() -> None:
+    lanes = restored(1, Checkpoint())
+    read(lanes, *on(ZERO, 1, 2))
+    only = lanes.all[0]
+    lanes.begin(only, Head("1", "2", 2, 1), stuck=True)
+    assert only.stuck
+    lanes.decide(only, "1")
+    assert (only.stuck, only.head) == (False, None)
+
+
+def test_a_shard_that_nothing_was_read_of_is_not_finished() -> None:
+    lanes = restored(1, Checkpoint())
+    assert not lanes.finished
+    lanes.end(0.0)
+    assert lanes.finished
+
+
+def test_what_former_lanes_leave_is_spread_over_the_new_ones() -> None:
+    lanes = restored(2, Checkpoint(None, lanes=(LaneProgress(3, 0, "1", open=True), LaneProgress(3, 1, "2"))))
+    read(lanes, *on(ZERO, 10, 12), *on(ONE, 11, 13))
+    batches = taken(lanes)
+    assert sorted(number for *_, batch in batches for number in batch) == [10, 11, 12, 13]
+    assert (2, 1, [11, 13]) in batches or lane_of(ONE, 3) == 0
+
+
+def test_lanes_of_one_factor_that_were_opened_before_another_stay_former_ones() -> None:
+    """The factor went from 2 to 1 and back while the first of two lanes was stuck."""
+    opened = (LaneProgress(2, 0, None, Head("1", "1", 1, 1), open=True), LaneProgress(1, 0, "4"))
+    lanes = restored(2, Checkpoint(None, lanes=(*opened, LaneProgress(2, 1, "6"))))
+    assert [(one.factor, one.index) for one in lanes.all] == [(2, 0), (1, 0), (2, 0), (2, 1)]
+    assert lanes.all[0].open

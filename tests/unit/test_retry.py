@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.records import Window
 from headrace.stream import retry
-from headrace.stream.classify import Failed, FailureKind, NotInvoked
+from headrace.stream.classify import Failed, FailureKind, NotInvoked, Outcome, PartiallyFailed, Refused, Succeeded
 from headrace.stream.retry import RetryPolicy, backoff
-from tests.support.records import numbers, records
+from headrace.stream.windows import STATE_LIMIT
+from tests.support.records import numbers, record, records
 
 FAILED = Failed(FailureKind.FUNCTION_ERROR, "Unhandled")
 
@@ -85,3 +87,76 @@ def test_a_discard_is_decided_only_once_it_is_delivered() -> None:
     state = retry.step(state, retry.NotPublished(), 0.0, policy, 1.0)
     assert state.decided is None
     assert retry.step(state, retry.Published(), 0.0, policy, 1.0).decided == "2"
+
+
+def outcome(
+    state: retry.State, answer: Outcome, policy: RetryPolicy, now: float = 0.0
+) -> tuple[retry.State, retry.Action]:
+    return retry.decide(retry.step(state, retry.Called(answer), now, policy, 1.0), now, policy)
+
+
+def test_halves_keep_what_was_decided_before_them_and_follow_each_other() -> None:
+    policy = RetryPolicy(split=True)
+    state, _ = outcome(retry.start(records(1, 2, 3, 4, 5)), PartiallyFailed(1), policy)
+    state, _ = outcome(state, FAILED, policy)
+    assert (numbers(state.head), [numbers(one) for one in state.rest], state.decided) == ([2, 3], [[4, 5]], "1")
+    state, _ = outcome(state, FAILED, policy)
+    calls = []
+    while state.head:
+        calls.append(numbers(state.head))
+        state, _ = outcome(state, Succeeded(), policy)
+    assert calls == [[2], [3], [4, 5]]
+    assert state.decided == "5"
+
+
+def test_halves_belong_to_the_window_of_the_whole() -> None:
+    window = Window(0, 60, "1", b'{"n":1}')
+    _, action = outcome(retry.start(records(1, 2), window=window), FAILED, RetryPolicy(split=True))
+    assert action == retry.Invoke(records(1), 1, window)
+
+
+def test_the_halves_behind_an_early_end_go_on_in_a_window_of_their_own_and_nothing_decided_is_forgotten() -> None:
+    policy = RetryPolicy(split=True)
+    state, _ = outcome(retry.start(records(1, 2, 3, 4), window=Window(0, 60, "1")), FAILED, policy)
+    state, _ = outcome(state, FAILED, policy)
+    state, action = outcome(state, Succeeded(b"x" * (STATE_LIMIT + 1)), policy)
+    assert action == retry.Invoke((), 1, Window(0, 60, "1", b"x" * (STATE_LIMIT + 1), final=True, early=True))
+    state, action = outcome(state, Succeeded(), policy)
+    assert action == retry.Invoke(records(2), 1, Window(0, 60, "2"))
+    assert ([numbers(one) for one in state.rest], state.decided) == ([[3, 4]], "1")
+
+
+def test_a_final_call_leaves_what_was_decided_as_it_is() -> None:
+    state, _ = outcome(
+        retry.start(records(1), window=Window(0, 60, "1")), Succeeded(b"x" * (STATE_LIMIT + 1)), RetryPolicy()
+    )
+    state, action = outcome(state, Succeeded(), RetryPolicy())
+    assert (action, state.decided) == (retry.Done(), "1")
+
+
+def test_pauses_grow_with_each_failure_in_a_row_whatever_its_kind() -> None:
+    policy = RetryPolicy()
+    state, pauses = retry.start(records(1)), []
+    for answer in (FAILED, NotInvoked(True, "429"), Refused(), FAILED):
+        state = retry.step(state, retry.Called(answer), 0.0, policy, 1.0)
+        pauses.append(state.not_before)
+    assert pauses == [1.0, 2.0, 4.0, 8.0]
+
+
+def test_a_failure_pauses_as_short_as_the_jitter_says() -> None:
+    state = retry.step(retry.start(records(1)), retry.Called(FAILED), 5.0, RetryPolicy(), 0.0)
+    assert state.not_before == 5.0
+
+
+def test_the_age_of_a_batch_in_an_open_window_is_that_of_its_first_record() -> None:
+    policy = RetryPolicy(maximum_age=60.0, initial_backoff=1000.0, maximum_backoff=1000.0)
+    _, action = outcome(retry.start(records(30), window=Window(0, 60, "30")), FAILED, policy, now=50.0)
+    assert action == retry.Wait(90.0)
+
+
+@pytest.mark.parametrize("arrivals", [(0, 0, 100), (0, 0, 0, 100), (0, 100, 0)])
+def test_the_expired_ones_are_the_longest_run_at_the_head(arrivals: tuple[int, ...]) -> None:
+    batch = tuple(record(number, arrival=float(at)) for number, at in enumerate(arrivals, 1))
+    state, _ = retry.decide(retry.start(batch), 60.0, RetryPolicy(maximum_age=60.0))
+    assert state.discard is not None
+    assert len(state.discard.records) == arrivals.index(100)
