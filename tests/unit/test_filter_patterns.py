@@ -307,6 +307,8 @@ def test_a_pattern_as_json_dumps_writes_it_is_the_same() -> None:
 
 def test_a_bound_has_up_to_fifteen_digits_and_zeros_at_its_ends_are_none() -> None:
     assert compile_pattern('{"a":[{"numeric":["=",1.23456789012345]}]}').matches(parse_json('{"a":1.23456789012345}'))
-    assert compile_pattern('{"a":[{"numeric":["=",0.000123456789012345000]}]}')
+    assert compile_pattern('{"a":[{"numeric":["=",0.000123456789012345000]}]}').matches(
+        parse_json('{"a":0.000123456789012345}')
+    )
     with pytest.raises(InvalidPattern):
         compile_pattern('{"a":[{"numeric":["=",1.234567890123456]}]}')

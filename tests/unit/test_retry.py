@@ -7,7 +7,7 @@ import pytest
 from headrace.records import Window
 from headrace.stream import retry
 from headrace.stream.classify import Failed, FailureKind, NotInvoked, Outcome, PartiallyFailed, Refused, Succeeded
-from headrace.stream.retry import RetryPolicy, backoff
+from headrace.stream.retry import Condition, Discard, RetryPolicy, backoff
 from headrace.stream.windows import STATE_LIMIT
 from tests.support.records import numbers, record, records
 
@@ -160,3 +160,64 @@ def test_the_expired_ones_are_the_longest_run_at_the_head(arrivals: tuple[int, .
     state, _ = retry.decide(retry.start(batch), 60.0, RetryPolicy(maximum_age=60.0))
     assert state.discard is not None
     assert len(state.discard.records) == arrivals.index(100)
+
+
+@pytest.mark.parametrize(("answer", "kept"), [(FAILED, FAILED), (Refused(), None)])
+def test_a_batch_is_discarded_once_its_retries_are_spent_with_what_its_record_tells(
+    answer: Failed | Refused, kept: Failed | None
+) -> None:
+    policy = RetryPolicy(maximum_retries=1, has_destination=True, delivery_patience=30.0)
+    window = Window(0, 60, "1")
+    state, action = outcome(retry.start(records(1, 2), window=window), answer, policy, now=5.0)
+    assert action == retry.Wait(6.0)
+    state, action = outcome(state, answer, policy, now=7.0)
+    discard = Discard(
+        records(1, 2), Condition.RETRY_ATTEMPTS_EXHAUSTED, 2, kept, called=records(1, 2), at=7.0, window=window
+    )
+    assert action == retry.Publish(discard, until=7.0 + 30.0 + retry.DELIVERY_GRACE)
+    assert (state.setbacks, state.not_before) == (0, 0.0)
+
+
+def test_expired_records_are_discarded_with_the_last_call_in_which_they_were() -> None:
+    policy = RetryPolicy(maximum_age=60.0)
+    window = Window(0, 60, "1")
+    state, _ = outcome(retry.start(records(1, 2, 50), window=window), FAILED, policy, now=55.0)
+    state, action = retry.decide(state, 62.0, policy)
+    discard = Discard(
+        records(1, 2), Condition.RECORD_AGE_EXCEEDED, 1, None, called=records(1, 2, 50), at=62.0, window=window
+    )
+    assert action == retry.Drop(discard)
+    assert (state.setbacks, state.not_before) == (0, 0.0)
+    _, action = retry.decide(retry.start(records(1, 2, 50)), 62.0, policy)
+    assert action == retry.Drop(Discard(records(1, 2), Condition.RECORD_AGE_EXCEEDED, 1, None, records(1, 2), 62.0))
+
+
+def test_a_destination_that_does_not_take_it_is_asked_again_after_pauses_that_grow_until_its_time_is_up() -> None:
+    policy = RetryPolicy(maximum_retries=0, has_destination=True, delivery_patience=10.0)
+    state, _ = outcome(retry.start(records(1)), FAILED, policy, now=100.0)
+    pauses, now = [], 100.0
+    while True:
+        state = retry.step(state, retry.NotPublished(), now, policy, 1.0)
+        state, action = retry.decide(state, now, policy)
+        if not isinstance(action, retry.Wait):
+            break
+        pauses.append(action.until - now)
+        now = action.until
+    assert pauses == [1.0, 2.0, 4.0, 3.0]
+    assert isinstance(action, retry.Drop)
+    assert now == 110.0
+
+
+def test_a_batch_too_large_to_be_sent_is_halved_and_one_that_was_refused_is_not() -> None:
+    policy = RetryPolicy(split=True)
+    _, action = outcome(retry.start(records(1, 2)), Refused(sent=False), policy)
+    assert action == retry.Invoke(records(1), 1)
+    state, action = outcome(retry.start(records(1)), Refused(sent=False), policy)
+    assert (action, state.attempts) == (retry.Wait(1.0), 1)
+    state, action = outcome(retry.start(records(1, 2)), Refused(), policy)
+    assert (action, state.attempts) == (retry.Wait(1.0), 1)
+
+
+def test_a_batch_of_two_is_halved() -> None:
+    _, action = outcome(retry.start(records(1, 2)), FAILED, RetryPolicy(split=True))
+    assert action == retry.Invoke(records(1), 1)
