@@ -221,3 +221,8 @@ def test_a_batch_too_large_to_be_sent_is_halved_and_one_that_was_refused_is_not(
 def test_a_batch_of_two_is_halved() -> None:
     _, action = outcome(retry.start(records(1, 2)), FAILED, RetryPolicy(split=True))
     assert action == retry.Invoke(records(1), 1)
+
+
+@pytest.mark.parametrize(("limit", "spent"), [(None, 5), (2, 2), (9, 5)])
+def test_after_a_restart_what_was_spent_is_spent_and_a_last_call_is_left(limit: int | None, spent: int) -> None:
+    assert retry.start(records(1), 5, limit).attempts == spent
