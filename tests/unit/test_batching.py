@@ -83,6 +83,11 @@ def test_an_event_of_exactly_the_limit_is_not_cut() -> None:
     assert numbers(filled(limits, records(1, 2, 3, 4)).take(0.0)) == [1, 2, 3]
 
 
+def test_an_event_that_would_be_one_byte_over_the_limit_is_cut() -> None:
+    limits = BatchLimits(100, event_limit=len(LAMBDA_EVENT.encode(records(1, 2, 3))) - 1)
+    assert numbers(filled(limits, records(1, 2, 3)).take(0.0)) == [1, 2]
+
+
 def test_the_event_is_the_records_as_they_are() -> None:
     assert orjson.loads(LAMBDA_EVENT.encode(records(1, 2))) == {"Records": [{"n": 1}, {"n": 2}]}
     assert LAMBDA_EVENT.encode(records(1)) == b'{"Records":[{"n":1}]}'
