@@ -32,7 +32,7 @@ conformance: $(V)/dev.stamp ## writes docs/conformance.md anew from the rows of 
 	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.conformance.render
 
 # mutmut finds a module by its path, so the package must lie where it runs.
-mutation: $(V)/dev.stamp ## breaks the pure modules in every small way and sees which tests notice; takes half an hour
+mutation: $(V)/dev.stamp ## breaks the pure modules in every small way and sees which tests notice; long
 	rm -rf build/mutation && mkdir -p build/mutation
 	cd build/mutation && ln -s ../../operator/headrace ../../tests ../../pyproject.toml . && \
 	../../$(V)/headrace/bin/mutmut run && ../../$(V)/headrace/bin/python tests/mutation/score.py
