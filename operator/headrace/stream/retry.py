@@ -246,7 +246,7 @@ def _split(state: State) -> State:
     """Halves, left first, both with a fresh budget, at once."""
     middle = len(state.head) // 2
     left, right = state.head[:middle], state.head[middle:]
-    return replace(State(head=left, rest=(right, *state.rest)), decided=state.decided, window=state.window)
+    return State(head=left, rest=(right, *state.rest), decided=state.decided, window=state.window)
 
 
 def _count(state: State, failure: Failed | Refused, now: float, policy: RetryPolicy, jitter: float) -> State:
