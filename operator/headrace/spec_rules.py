@@ -242,6 +242,17 @@ _FAILURES = (
         " || !has(self.destinationConfig.onFailure.deliveryTimeoutSeconds)",
     ),
     Rule(
+        "destinationConfig.onFailure.deliveryTimeoutSeconds",
+        "needs a destination",
+        lambda spec: (
+            spec.on_failure is None
+            and spec.destination_config is not None
+            and spec.destination_config.on_failure is not None
+            and spec.destination_config.on_failure.delivery_timeout_seconds is not None
+        ),
+        f"({_HAS_DESTINATION}) || !({has('destinationConfig.onFailure.deliveryTimeoutSeconds')})",
+    ),
+    Rule(
         "maximumRecordAgeInSeconds",
         "must be -1 (no limit) or a whole number from 60 to 604800",  # V12
         lambda spec: 0 <= spec.maximum_record_age_in_seconds < 60,  # noqa: PLR2004

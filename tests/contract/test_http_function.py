@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -33,7 +34,7 @@ async def raw_server(handler: Handler) -> AsyncIterator[str]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await handler(reader, writer)
-        except ConnectionError:
+        except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
@@ -139,6 +140,27 @@ async def test_a_kept_connection_that_has_gone_stale_means_nothing() -> None:
         assert isinstance(answer, NoResponse)
         assert answer.fault is Fault.NOT_CONNECTED
         assert isinstance(await function.invoke(CALL), Response)
+
+
+async def test_a_request_that_breaks_kept_connections_does_so_once_before_it_counts() -> None:
+    """However many are kept: the next try has a new one, and what breaks that is the request's own doing."""
+    together = asyncio.Barrier(3)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            if b"poison" in head:
+                return
+            await reader.readexactly(len(CALL.event))
+            await together.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            await writer.drain()
+
+    async with raw_server(serve) as url, calling(url) as function:
+        answers = await asyncio.gather(*(function.invoke(CALL) for _ in range(3)))
+        assert all(isinstance(answer, Response) for answer in answers)
+        poison = replace(CALL, request_id="poison")
+        faults = [answer.fault for _ in range(2) if isinstance(answer := await function.invoke(poison), NoResponse)]
+    assert faults == [Fault.NOT_CONNECTED, Fault.DROPPED]
 
 
 async def test_redirects_are_not_followed(function: RecordingFunction) -> None:

@@ -330,6 +330,29 @@ async def test_a_call_in_flight_finishes_and_counts_at_a_stop(
     assert function.seen == [["1"], ["2"]]
 
 
+async def test_what_the_last_call_gives_up_at_a_stop_is_handed_over_and_not_called_again(
+    ministack: str, kinesis: Any, sqs: Any, function: RecordingFunction, tmp_path: Path, state: Path
+) -> None:
+    stream, queue = await make_stream(kinesis), await make_queue(sqs)
+    await stream.put("1")
+
+    async def slowly(_: RecordedCall) -> web.Response:
+        await asyncio.sleep(1.5)
+        return function_error()
+
+    function.answer = slowly
+    spec = mapping(stream.arn, function.url, maximumRetryAttempts=0, destinationConfig=on_failure(queue.arn))
+    file = write(tmp_path, spec)
+    async with run(file, ministack, "--state", state) as running:
+        await function.until(lambda: function.calls)
+        assert await running.stop() == 0
+    async with run(file, ministack, "--state", state, *IDLE) as running:
+        assert await running.end() == 0
+    assert function.seen == [["1"]]
+    (document,) = await queue.drain()
+    assert document["requestContext"]["approximateInvokeCount"] == 1
+
+
 @pytest.mark.parametrize("with_signal", ["SIGTERM", "SIGINT"])
 async def test_a_batch_that_waits_is_left_for_the_next_start(
     ministack: str, kinesis: Any, function: RecordingFunction, tmp_path: Path, with_signal: str

@@ -44,7 +44,7 @@ class Shard:
         """The lanes that have something to do, with a batch at hand."""
         for lane in self.lanes.all:
             if lane.index not in self.states and (batch := lane.buffer.take(0.0)):
-                self.states[lane.index] = retry.start(batch, lane.attempts_on(batch), self.policy.maximum_retries)
+                self.states[lane.index] = retry.start(batch, lane.attempts_on(batch))
         return [lane for lane in self.lanes.all if lane.index in self.states]
 
     def call(self, lane: Lane, choice: int) -> None:
@@ -127,9 +127,7 @@ def test_a_crash_after_any_call_of_any_lane_forgets_nothing_and_repeats_nothing_
                 spent = {lane.index: lane.head.attempts for lane in shard.lanes.all if lane.head is not None}
                 after = Shard(records, factor, policy, checkpoint)
                 for lane in after.busy:
-                    limit = policy.maximum_retries
-                    kept = spent.get(lane.index, 0)
-                    assert after.states[lane.index].attempts == (kept if limit is None else min(kept, limit))
+                    assert after.states[lane.index].attempts == spent.get(lane.index, 0)
                 finish(after)
                 assert set(numbers(tuple(after.delivered))) == undecided
                 assert in_order(shard.delivered)

@@ -138,7 +138,7 @@ def test_a_resumed_batch_that_cannot_be_had_again_holds_up_nothing(how: str) -> 
     buffer.resume(Head("1", "3", 3, attempts=3))
     buffer.add(records(2, 3), 0.0)
     assert buffer.take(0.0) == ()
-    buffer.read_to_tip() if how == "read to the tip" else buffer.end()
+    buffer.forgo_resumed() if how == "read to the tip" else buffer.end()
     assert numbers(buffer.take(0.0)) == [2, 3]
 
 
@@ -218,7 +218,7 @@ def test_the_tip_means_nothing_while_the_resumed_batch_is_there() -> None:
     buffer = Buffer(BatchLimits(10), 0.0)
     buffer.resume(Head("1", "2", 2, attempts=3))
     buffer.add(records(1, 2, 3), 0.0)
-    buffer.read_to_tip()
+    buffer.forgo_resumed()
     assert numbers(buffer.take(0.0)) == [1, 2]
 
 

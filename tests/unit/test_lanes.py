@@ -304,3 +304,28 @@ def test_lanes_of_one_factor_that_were_opened_before_another_stay_former_ones() 
     lanes = restored(2, Checkpoint(None, lanes=(*opened, LaneProgress(2, 1, "6"))))
     assert [(one.factor, one.index) for one in lanes.all] == [(2, 0), (1, 0), (2, 0), (2, 1)]
     assert lanes.all[0].open
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_a_stored_head_that_is_larger_than_what_is_buffered_now_is_not_waited_for(size: int) -> None:
+    """The batch size was lowered: reading pauses long before the head is whole again."""
+    head = Checkpoint(None, lanes=(LaneProgress(1, 0, head=Head("1", "3000", 3000, 7)),))
+    lanes = Lanes(1, BatchLimits(size), head, 0.0)
+    (lane,) = lanes.all
+    lanes.add([(record(number, key="k"), True) for number in range(1, 1001)], 0.0)
+    assert not lanes.has_room
+    assert len(lane.buffer.take(0.0)) == size
+
+
+def test_a_head_that_is_not_whole_is_not_waited_for_while_a_stuck_lane_holds_up_reading() -> None:
+    stuck, waiting = (next(f"k{n}" for n in range(99) if lane_of(f"k{n}", 2) == lane) for lane in (0, 1))
+    checkpoint = Checkpoint(None, lanes=(LaneProgress(2, 1, head=Head("1", "9", 2, 3)),))
+    lanes = Lanes(2, BatchLimits(2), checkpoint, 0.0)
+    full, partial = lanes.all
+    read = [record(1, key=waiting), *(record(number, key=stuck) for number in range(2, 8))]
+    lanes.add([(one, True) for one in read], 0.0)
+    assert not lanes.has_room
+    assert partial.buffer.take(0.0) == ()
+    batch = full.buffer.take(0.0)
+    lanes.begin(full, Head(batch[0].sequence_number, batch[-1].sequence_number, 2, 4), stuck=True)
+    assert [one.sequence_number for one in partial.buffer.take(0.0)] == ["1"]

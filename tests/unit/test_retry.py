@@ -223,6 +223,21 @@ def test_a_batch_of_two_is_halved() -> None:
     assert action == retry.Invoke(records(1), 1)
 
 
-@pytest.mark.parametrize(("limit", "spent"), [(None, 5), (2, 2), (9, 5)])
-def test_after_a_restart_what_was_spent_is_spent_and_a_last_call_is_left(limit: int | None, spent: int) -> None:
-    assert retry.start(records(1), 5, limit).attempts == spent
+def test_after_a_restart_what_was_spent_is_spent_and_the_last_call_counts_on() -> None:
+    """Also where fewer retries are allowed now than were made: the failure record tells how many there were."""
+    policy = RetryPolicy(maximum_retries=1)
+    state = retry.start(records(1), 5)
+    assert retry.decide(state, 0.0, policy)[1] == retry.Invoke(records(1), 6)
+    _, action = outcome(state, FAILED, policy)
+    assert isinstance(action, retry.Drop)
+    assert action.discard.invocations == 6
+
+
+def test_what_the_last_call_gave_up_is_handed_over_before_a_stop_unless_that_has_failed() -> None:
+    policy = RetryPolicy(maximum_retries=0, has_destination=True)
+    state = retry.start(records(1))
+    assert not retry.just_given_up(state)
+    state = retry.step(state, retry.Called(FAILED), 0.0, policy, 1.0)
+    assert retry.just_given_up(state)
+    assert not retry.just_given_up(retry.step(state, retry.NotPublished(), 0.0, policy, 1.0))
+    assert not retry.just_given_up(retry.step(state, retry.Published(), 0.0, policy, 1.0))

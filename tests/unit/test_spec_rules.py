@@ -227,6 +227,11 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         "spec.destinationConfig.onFailure.deliveryTimeoutSeconds: applies to deliveryPolicy Block only",
     ),
     (
+        "timeout without a destination",
+        manifest(destinationConfig={"onFailure": {"deliveryTimeoutSeconds": 5}}),
+        "spec.destinationConfig.onFailure.deliveryTimeoutSeconds: needs a destination",
+    ),
+    (
         "back-off",
         manifest(retryBackoff={"initialSeconds": 2, "maximumSeconds": 1}),
         "spec.retryBackoff.maximumSeconds: must not be less than initialSeconds",

@@ -83,8 +83,8 @@ class Buffer:
         """The next batch is to be this one again, as it was before a stop."""
         self._resumed = head
 
-    def read_to_tip(self) -> None:
-        """Everything there is was read: what is missing of a resumed batch will not come any more."""
+    def forgo_resumed(self) -> None:
+        """What is missing of a resumed batch will not come any more, or not soon: it need not be waited for."""
         if self._awaits_resumed():
             self._resumed = None
 

@@ -77,8 +77,8 @@ class BatchDelivery:
         An empty batch is the final call of its tumbling window.
         """
         policy = self.delivery.policy
-        state = retry.start(batch, attempts, policy.maximum_retries, window)
-        while not self.stop.is_set():
+        state = retry.start(batch, attempts, window)
+        while not self.stop.is_set() or retry.just_given_up(state):
             before = state
             state, action = retry.decide(state, time.time(), policy)
             if isinstance(action, retry.Done):

@@ -143,11 +143,23 @@ class Lanes:
         """Whether reading may go on: no lane is full, and nothing waits for old lanes to drain."""
         if self._held:
             return False
-        full = BUFFERED_BATCHES * self._limits.size
-        lanes = self.all
-        if any(len(lane.buffer) >= full for lane in lanes):
-            return False
-        return sum(lane.buffer.record_bytes for lane in lanes) < BUFFERED_BYTES
+        return not any(map(self._full, self.all)) and self._buffered_bytes < BUFFERED_BYTES
+
+    def _full(self, lane: Lane) -> bool:
+        return len(lane.buffer) >= BUFFERED_BATCHES * self._limits.size
+
+    @property
+    def _buffered_bytes(self) -> int:
+        return sum(lane.buffer.record_bytes for lane in self.all)
+
+    def _forgo(self) -> None:
+        """Lanes that wait for the rest of their head go on without it when reading may not reach it soon, or ever."""
+        if self.has_room:
+            return
+        for_long = self._buffered_bytes >= BUFFERED_BYTES or any(lane.stuck for lane in self.all)
+        for lane in self.all:
+            if for_long or self._full(lane):
+                lane.buffer.forgo_resumed()
 
     @property
     def finished(self) -> bool:
@@ -175,6 +187,7 @@ class Lanes:
         for position, batch in arriving.items():
             lanes[position].buffer.add(tuple(batch), now)
         self._advance()
+        self._forgo()
 
     def _admit(self, record: Record, kept: bool, arriving: dict[int, list[Record]]) -> None:
         beyond = self._draining and int(record.sequence_number) > self._boundary
@@ -225,7 +238,7 @@ class Lanes:
         """Everything there was when a read began was read."""
         self.windows.read_to_tip(began)
         for lane in self.all:
-            lane.buffer.read_to_tip()
+            lane.buffer.forgo_resumed()
 
     def decide(self, lane: Lane, sequence_number: str) -> None:
         """A lane is done up to this record of its own."""
@@ -242,6 +255,7 @@ class Lanes:
     def begin(self, lane: Lane, head: Head | None, *, stuck: bool) -> None:
         """What a lane has at its head once a call of it has counted; `stuck` when it does not get on."""
         lane.head, lane.stuck = head, stuck
+        self._forgo()
 
     def release(self, now: float) -> None:
         """Admits what was held, where the old lanes let it."""

@@ -162,13 +162,12 @@ class Dropped:
 Event = Called | Published | NotPublished | Dropped
 
 
-def start(batch: Batch, attempts: int = 0, maximum_retries: int | None = None, window: Window | None = None) -> State:
+def start(batch: Batch, attempts: int = 0, window: Window | None = None) -> State:
     """A batch with a fresh budget, or, after a restart, with what was spent on exactly this one before.
 
     One that was given up but not handed over yet is called once more: its last answer was not kept. The final call of
     a window is an empty batch.
     """
-    attempts = attempts if maximum_retries is None else min(attempts, maximum_retries)
     return State(head=batch, attempts=attempts, window=window)
 
 
@@ -183,6 +182,14 @@ def decide(state: State, now: float, policy: RetryPolicy) -> tuple[State, Action
     if now < state.not_before:
         return state, Wait(min(state.not_before, _expiry(state, policy)))
     return state, Invoke(state.head, state.attempts + 1, state.window)
+
+
+def just_given_up(state: State) -> bool:
+    """Whether the records were given up by the last call and nothing has been tried since.
+
+    A stop hands them over before it ends: to call the function for them once more would exceed the policy.
+    """
+    return state.discard is not None and not state.setbacks
 
 
 def step(state: State, event: Event, now: float, policy: RetryPolicy, jitter: float) -> State:

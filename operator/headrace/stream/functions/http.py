@@ -9,6 +9,7 @@ import asyncio
 import errno
 import io
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ RESPONSE_LIMIT = 6 * 1024 * 1024 + 100
 GRACE = 1.0
 """Seconds beyond the function's own time-out before a call is given up, so that its own error can still arrive."""
 CONNECT_TIMEOUT = 10.0
+BROKEN = 256
+"""Requests whose kept connection broke that are remembered, the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +63,21 @@ class HttpFunction:
     def __init__(self, settings: FunctionSettings) -> None:
         self._settings = settings
         self._url = URL(settings.url, encoded=True)  # exactly as given: escapes and dots may be signed, or meant
-        tracing = aiohttp.TraceConfig()
-        tracing.on_connection_reuseconn.append(_on_reuse)
-        tracing.on_connection_create_end.append(_on_connect)
-        self._session = aiohttp.ClientSession(
-            # Shards call side by side, each at most once at a time: they are the bound, not the pool.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
-            timeout=aiohttp.ClientTimeout(total=None),
-            trace_configs=[tracing],
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # A body cut short while compressed may come out empty, which would be a success.
-            auto_decompress=False,
-            headers={"Accept-Encoding": "identity"},
-        )
+        # Shards call side by side, each at most once at a time: they are the bound, not the pool.
+        self._session = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=30))
+        self._unkept = _session(aiohttp.TCPConnector(limit=0, force_close=True))
+        self._broken: deque[str] = deque(maxlen=BROKEN)
+        """Requests whose kept connection broke: the next try must tell whether that was the request's doing."""
 
     async def invoke(self, call: Call) -> Response | NoResponse:
         """One POST; gives what came back or why nothing did."""
         allowed = self._settings.timeout + GRACE
+        session = self._unkept if call.request_id in self._broken else self._session
         connection: _Connection | None = None
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT) as patience:
                 connection = _Connection(patience, allowed)
-                async with self._session.post(
+                async with session.post(
                     self._url,
                     data=io.BytesIO(call.event),  # sent in pieces, so that a large event holds up nobody
                     headers=self._headers(call, time.time() + allowed),
@@ -91,7 +87,10 @@ class HttpFunction:
                     connection.answered = True
                     return await _read(answer)
         except (TimeoutError, aiohttp.ClientError, ConnectionError, ValueError) as error:
-            return _fault(error, connection, allowed)
+            fault = _fault(error, connection, allowed)
+            if fault.fault is Fault.NOT_CONNECTED and connection is not None and connection.reused:
+                self._broken.append(call.request_id)
+            return fault
 
     def _headers(self, call: Call, deadline: float) -> dict[str, str]:
         return {
@@ -108,6 +107,22 @@ class HttpFunction:
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._session.close()
+        await self._unkept.close()
+
+
+def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(_on_reuse)
+    tracing.on_connection_create_end.append(_on_connect)
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None),
+        trace_configs=[tracing],
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # A body cut short while compressed may come out empty, which would be a success.
+        auto_decompress=False,
+        headers={"Accept-Encoding": "identity"},
+    )
 
 
 async def _on_connect(_session: object, context: Any, _params: object) -> None:
