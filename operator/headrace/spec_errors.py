@@ -93,7 +93,7 @@ def _path(location: Iterable[int | str]) -> str:
         if isinstance(step, int):
             path += f"[{step}]"
         elif step != _KEY:
-            path += f".{step}" if path else step
+            path += f".{_printable(step)}" if path else _printable(step)
     return path or "the document"
 
 
@@ -109,5 +109,9 @@ def _got(value: Any, location: tuple[int | str, ...], schema: Schema) -> str:
 
 
 def _short(text: str) -> str:
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    text = _printable(text)
     return text if len(text) <= _LONGEST_ECHO else f"{text[:_LONGEST_ECHO]}…"
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.errors import InvalidMapping
@@ -356,6 +356,7 @@ def test_any_document_is_a_mapping_or_an_invalid_mapping(document: Any) -> None:
     st.dictionaries(st.sampled_from(PROPERTIES), json_values, max_size=3),
     st.dictionaries(st.sampled_from(["apiVersion", "kind", "metadata", "spec", "status"]), json_values, max_size=1),
 )
+@example("kinesis", {"tags": {"\n": None}}, {})
 def test_any_property_with_any_value_is_accepted_or_told_by_its_path(
     source: str, properties: dict[str, Any], top: dict[str, Any]
 ) -> None:
