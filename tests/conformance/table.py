@@ -3,7 +3,8 @@
 `then` is the contract's notation (K): `[1,2,3]✗` a call with these records and how it was answered (✓ success, ✗ function
 error, P(k) record k reported, I an invalid report, T 429, E 503, R 413, † never answered), `×3` three times in a row, and
 `→D{RAE,1..3,n3,c3,Unhandled}` a failure record: condition, first to last record, batchSize, approximateInvokeCount,
-functionError (`-` without a responseContext), and with tumbling windows `win0–60`. Records are numbered as they are put.
+functionError (`-` without a responseContext), and with tumbling windows `win0–60`. `[1]✓…[9]✓` is a call for each of them.
+Records are numbered as they are put.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from headrace.stream.functions import NoResponse, Response
@@ -58,6 +60,7 @@ class Row:
     seconds: float = 100.0
     core_only: str = ""
     destination: str | None = "sqs"
+    """sqs, sns, s3 or none."""
     away_until: float = float("-inf")
     """Seconds up to which the destination refuses."""
     protocol: str = "lambda"
@@ -65,6 +68,10 @@ class Row:
     stops: Sequence[Stop] = ()
     in_flight: int | None = None
     """Most calls at a time, exactly."""
+    side_by_side: bool = False
+    """Only the records of a key keep their order."""
+    beside: str = ""
+    """The row whose stream this one's mapping reads too, in the same process."""
 
     @property
     def steps(self) -> list[str]:
@@ -75,6 +82,11 @@ class Row:
 def steps(then: str) -> Iterator[str]:
     """Written out: repetitions repeated, ranges counted out."""
     for token in then.split():
+        if "…" in token:
+            first, last = token.split("…")
+            counted = range(records_of(first)[0], records_of(last)[0] + 1)
+            yield from (call_step([number], last.split("]")[1]) for number in counted)
+            continue
         step, _, repeated = token.partition("×")
         if step.startswith("["):
             inside, mark = step[1:].split("]")
@@ -99,7 +111,29 @@ def records_of(step: str) -> list[int]:
     return _numbers(step[1:].split("]", maxsplit=1)[0])
 
 
-def discard_step(document: Mapping[str, Any], position: Callable[[str], int]) -> str:
+@dataclass(frozen=True)
+class Scale:
+    """How the bounds of windows are told: in seconds of the row's, from where its time begins."""
+
+    begins: float = EPOCH
+    factor: float = 1.0
+
+    def bounds(self, window: Mapping[str, str]) -> str:
+        """`start–end`."""
+        ends = (datetime.fromisoformat(window[name]).timestamp() for name in ("start", "end"))
+        start, end = (int((at - self.begins) * self.factor) for at in ends)
+        return f"{start}–{end}"
+
+
+VIRTUAL = Scale()
+
+
+def call_key(seen: Seen) -> tuple[object, ...]:
+    """What tells one batch from another: its records, or its window."""
+    return (seen.numbers, *(str(seen.event.get(name)) for name in ("window", "shardId", "isWindowTerminatedEarly")))
+
+
+def discard_step(document: Mapping[str, Any], position: Callable[[str], int], scale: Scale = VIRTUAL) -> str:
     """A failure record in the notation; `position` is a sequence number's place in what was put."""
     context, info = document["requestContext"], document["KinesisBatchInfo"]
     parts = [CONDITIONS[context["condition"]]]
@@ -114,7 +148,7 @@ def discard_step(document: Mapping[str, Any], position: Callable[[str], int]) ->
     parts.append("-" if response is None else str(response["functionError"] or "null"))
     if window := document.get("timeWindowInfo"):
         flags = window_flags(window)
-        parts.append("win" + bounds(window["window"]) + "".join(f"/{flag}" for flag in flags))
+        parts.append("win" + scale.bounds(window["window"]) + "".join(f"/{flag}" for flag in flags))
     return f"→D{{{','.join(parts)}}}"
 
 
@@ -123,18 +157,11 @@ def window_flags(window: Mapping[str, Any]) -> list[str]:
     return [name for name, holds in named.items() if holds]
 
 
-def bounds(window: Mapping[str, str]) -> str:
-    from datetime import datetime
-
-    start, end = (int(datetime.fromisoformat(window[name]).timestamp() - EPOCH) for name in ("start", "end"))
-    return f"{start}–{end}"
-
-
-def window_of(event: Mapping[str, Any]) -> str:
+def window_of(event: Mapping[str, Any], scale: Scale = VIRTUAL) -> str:
     """What a call tells of its window."""
     state = json.dumps(event["state"], separators=(",", ":"))
     shown = state if len(state) < 100 else "large"
-    return " ".join([bounds(event["window"]), shown, *window_flags(event)])
+    return " ".join([scale.bounds(event["window"]), shown, *window_flags(event)])
 
 
 def counts_of(row: Row) -> dict[str, int]:
@@ -213,3 +240,36 @@ def reports(*places: int) -> Answer:
 
 def failures(text: str) -> str:
     return '{"batchItemFailures":[' + text + "]}"
+
+
+# ---- what is compared
+
+
+def same_order(row: Row, told: Sequence[str]) -> dict[str, list[str]]:
+    """Steps as far as their order is part of the claim: all of them, or those of each key."""
+    if not row.side_by_side:
+        return {"": list(told)}
+    keys: dict[str, list[str]] = {}
+    for step in told:
+        keys.setdefault(row.puts[records_of(step)[0] - 1].key, []).append(step)
+    return keys
+
+
+KEY = re.compile(
+    r"aws/lambda/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/(?P<shard>[^/]+)/(?P<day>\d{4}/\d\d/\d\d)/"
+    r"(?P<time>\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+)
+"""Where S3 keeps a failure record (contract C.2)."""
+
+
+def object_faults(key: str, body: Mapping[str, Any], event: Mapping[str, Any]) -> list[str]:
+    """What is wrong with an S3 object of a failure record, whose last call had this event."""
+    found = KEY.fullmatch(key)
+    if found is None:
+        return [f"the key is {key}"]
+    time = body["timestamp"][:19].replace(":", ".")
+    wanted = (body["KinesisBatchInfo"]["shardId"], time[:10].replace("-", "/"), time)
+    faults = [] if found.groups() == wanted else [f"the key is not of {wanted}: {key}"]
+    if not isinstance(body["payload"], str) or json.loads(body["payload"]) != event:
+        faults.append(f"the payload is no text of the last event: {body['payload']!r}")
+    return faults

@@ -1,14 +1,16 @@
 """Rows as a function and a queue see them: every row a mapping, all in one `headrace run`, on each emulator.
 
-The source is the emulator's; queues are always ministack's.
+The source is the emulator's; queues, topics and buckets are always ministack's. Tumbling windows are two seconds wide
+instead of the row's minute, and records are put just behind the start of theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,23 @@ from aiohttp import web
 
 from headrace.stream.functions import Response
 from tests.conformance.rows import RESHARDED, ROWS, proofs
-from tests.conformance.table import Row, call_step, counts_of, discard_step
+from tests.conformance.table import (
+    VIRTUAL,
+    Row,
+    Scale,
+    call_key,
+    call_step,
+    counts_of,
+    discard_step,
+    object_faults,
+    same_order,
+    window_of,
+)
 from tests.support import aws
-from tests.support.aws import Queue, Stream, make_queue, make_stream
+from tests.support.aws import Stream, make_stream
 from tests.support.function import RecordedCall, RecordingFunction
 from tests.support.headrace import mapping, on_failure, run, write
+from tests.support.places import Place, StoredObject, place
 from tests.support.world import Seen
 
 CASES = [
@@ -31,6 +45,10 @@ CASES = [
     for row in ROWS
     if source in proofs(row) and row.name not in RESHARDED
 ]
+WIDTH, ROWS_WIDTH = 2, 60
+"""Seconds of a tumbling window here, and in a row."""
+HELD = 0.02
+"""Seconds for which a call that takes its time is held."""
 QUICK = {"initialSeconds": 0.02, "maximumSeconds": 0.1}
 
 
@@ -39,11 +57,15 @@ class Played:
     """What a row came to."""
 
     stream: Stream
-    queue: Queue | None
+    scale: Scale
+    place_of_failures: Place | None
     calls: list[tuple[Seen, str, str]] = field(default_factory=list)
     """Call, mark and request id."""
     discards: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    objects: list[StoredObject] = field(default_factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
 
     def place(self, number: str) -> int:
         return self.stream.numbers.index(number) + 1
@@ -52,11 +74,15 @@ class Played:
         places = tuple(map(self.place, call.sequence_numbers))
         return Seen(len(self.calls), places, tuple(call.sequence_numbers), call.event)
 
-    def answer(self, row: Row, call: RecordedCall) -> web.Response:
+    async def answer(self, row: Row, call: RecordedCall) -> web.Response:
         seen = self.seen(call)
         answered = row.answer(seen)
         self.calls.append((seen, answered.mark, call.headers["Headrace-Request-Id"]))
         assert isinstance(answered.answer, Response), "faults of the network are not played from outside"
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        await asyncio.sleep(min(answered.takes, HELD))
+        self.in_flight -= 1
         return web.Response(status=answered.answer.status, headers=answered.answer.headers, body=answered.answer.body)
 
 
@@ -74,15 +100,15 @@ def played(
 async def play(source: str, account: str, folder: Path, outside: list[Row]) -> dict[str, Played]:
     async with (
         aws.client("kinesis", source) as kinesis,
-        aws.client("sqs", account) as sqs,
+        AsyncExitStack() as clients,
         serving() as function,
     ):
-        prepared = await asyncio.gather(*(prepare(row, kinesis, sqs) for row in outside))
+        prepared = await prepare(outside, kinesis, account, clients)
         rows = {f"/{index}": pair for index, pair in enumerate(zip(outside, prepared, strict=True))}
 
-        def answer(call: RecordedCall) -> web.Response:
+        async def answer(call: RecordedCall) -> web.Response:
             row, one = rows[call.path]
-            return one.answer(row, call)
+            return await one.answer(row, call)
 
         function.answer = answer
         documents = [document(row, one, f"{function.url}{n}", f"row-{n}") for n, (row, one) in enumerate(rows.values())]
@@ -93,7 +119,10 @@ async def play(source: str, account: str, folder: Path, outside: list[Row]) -> d
         summaries = {entry["mapping"]: entry for entry in running.logged("summary")}
         for index, one in enumerate(prepared):
             one.summary = summaries[f"shop/row-{index}"]
-            one.discards = await one.queue.drain() if one.queue else []
+            if one.place_of_failures is not None:
+                one.discards = await one.place_of_failures.documents()
+                bucket = one.place_of_failures.bucket
+                one.objects = await bucket.objects() if bucket else []
     return {row.name: one for row, one in zip(outside, prepared, strict=True)}
 
 
@@ -107,38 +136,78 @@ async def serving() -> AsyncIterator[RecordingFunction]:
         await runner.cleanup()
 
 
-async def prepare(row: Row, kinesis: Any, sqs: Any) -> Played:
-    one = Played(await make_stream(kinesis), await make_queue(sqs) if row.destination else None)
+async def prepare(rows: list[Row], kinesis: Any, account: str, clients: AsyncExitStack) -> list[Played]:
+    """Streams with the rows' records, and places for what fails; rows beside others share their streams."""
+    alone = [row for row in rows if not row.beside]
+    filled = await asyncio.gather(*(fill(row, kinesis) for row in alone))
+    streams = {row.name: pair for row, pair in zip(alone, filled, strict=True)}
+    prepared = []
+    for row in rows:
+        failures = await place(row.destination, account, clients) if row.destination else None
+        if failures is not None:
+            await failures.create()
+        prepared.append(Played(*streams[row.beside or row.name], failures))
+    return prepared
+
+
+async def fill(row: Row, kinesis: Any) -> tuple[Stream, Scale]:
+    """A stream with the row's records; where windows are, every one in its own."""
+    for _ in range(10):
+        stream = await make_stream(kinesis)
+        if row.windows:
+            scale = await put_in_windows(row, stream)
+            if scale is not None:
+                return stream, scale
+            continue
+        for put in row.puts:
+            await stream.put(put.data, key=put.key)
+        return stream, VIRTUAL
+    raise AssertionError("the records of a window were never put within it")
+
+
+async def put_in_windows(row: Row, stream: Stream) -> Scale | None:
+    """None when a record may have arrived beyond its window, as on a machine that was busy."""
+    first = row.puts[0].at // ROWS_WIDTH
+    begins = (time.time() // WIDTH + 1 - first) * WIDTH
     for put in row.puts:
-        await one.stream.put(put.data, key=put.key)
-    return one
+        start = begins + put.at // ROWS_WIDTH * WIDTH
+        await asyncio.sleep(max(0.0, start + 0.05 - time.time()))
+        began = time.time()
+        await stream.put(put.data, key=put.key)
+        if not start < began <= time.time() < start + WIDTH:
+            return None
+    return Scale(begins, ROWS_WIDTH / WIDTH)
 
 
 def document(row: Row, one: Played, url: str, name: str) -> dict[str, Any]:
     """The row's mapping; its source's endpoint is that of the environment."""
-    spec = {"retryBackoff": QUICK, **row.spec}
-    if one.queue is not None:
-        spec["destinationConfig"] = on_failure(one.queue.arn)
+    spec = {"retryBackoff": QUICK, **row.spec, **({"tumblingWindowInSeconds": WIDTH} if row.windows else {})}
+    if one.place_of_failures is not None:
+        spec["destinationConfig"] = on_failure(one.place_of_failures.arn)
     made = mapping(one.stream.arn, url, name=name, **spec)
     made["spec"]["function"]["protocol"] = row.protocol
     return made
 
 
-EVERY = pytest.mark.parametrize(
-    ("played", "row"), CASES, ids=[f"{source}-{row.name}" for source, row in CASES], indirect=["played"], scope="module"
-)
+def cases(holds: Callable[[Row], object]) -> pytest.MarkDecorator:
+    chosen = [(source, row) for source, row in CASES if holds(row)]
+    ids = [f"{source}-{row.name}" for source, row in chosen]
+    return pytest.mark.parametrize(("played", "row"), chosen, ids=ids, indirect=["played"], scope="module")
+
+
+EVERY = cases(lambda _: True)
 
 
 @EVERY
 def test_the_function_sees_exactly_these_calls(row: Row, played: dict[str, Played]) -> None:
     calls = [call_step(seen.records, mark) for seen, mark, _ in played[row.name].calls]
-    assert calls == [step for step in row.steps if step.startswith("[")]
+    assert same_order(row, calls) == same_order(row, [step for step in row.steps if step.startswith("[")])
 
 
 @EVERY
-def test_the_queue_holds_exactly_these_failure_records(row: Row, played: dict[str, Played]) -> None:
+def test_the_destination_holds_exactly_these_failure_records(row: Row, played: dict[str, Played]) -> None:
     one = played[row.name]
-    found = [discard_step(document, one.place) for document in one.discards]
+    found = [discard_step(document, one.place, one.scale) for document in one.discards]
     assert sorted(found) == sorted(step for step in row.steps if step.startswith("→"))
 
 
@@ -152,8 +221,33 @@ def test_the_summary_counts_exactly_this(row: Row, played: dict[str, Played]) ->
 
 @EVERY
 def test_identical_batches_share_a_request_id_and_different_ones_do_not(row: Row, played: dict[str, Played]) -> None:
-    ids: dict[tuple[str, ...], set[str]] = {}
+    ids: dict[tuple[object, ...], set[str]] = {}
     for seen, _, request_id in played[row.name].calls:
-        ids.setdefault(seen.numbers, set()).add(request_id)
+        ids.setdefault(call_key(seen), set()).add(request_id)
     assert all(len(same) == 1 for same in ids.values())
     assert len({next(iter(same)) for same in ids.values()}) == len(ids)
+
+
+@cases(lambda row: row.windows)
+def test_calls_tell_their_window_and_state(row: Row, played: dict[str, Played]) -> None:
+    one = played[row.name]
+    assert [window_of(seen.event, one.scale) for seen, _, _ in one.calls] == list(row.windows)
+
+
+@cases(lambda row: row.in_flight)
+def test_no_more_calls_are_in_flight_at_a_time(row: Row, played: dict[str, Played]) -> None:
+    assert 1 <= played[row.name].most_in_flight <= (row.in_flight or 0)
+
+
+@cases(lambda row: row.destination == "s3" and "→" in row.then)
+def test_an_object_has_its_place_and_the_last_event_as_text(row: Row, played: dict[str, Played]) -> None:
+    (found,) = played[row.name].objects
+    assert found.content_type == "application/octet-stream"
+    assert object_faults(found.key, found.document, played[row.name].calls[-1][0].event) == []
+
+
+@cases(lambda row: row.destination == "sns")
+def test_a_topics_message_is_the_document(row: Row, played: dict[str, Played]) -> None:
+    (document,) = played[row.name].discards
+    members = {"requestContext", "responseContext", "version", "timestamp", "KinesisBatchInfo"}
+    assert set(document) == members

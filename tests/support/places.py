@@ -58,13 +58,14 @@ class Place:
     arn: str
     create: Callable[[], Awaitable[Any]]
     documents: Callable[[], Awaitable[list[Any]]]
+    bucket: Bucket | None = None
 
 
 async def place(kind: str, url: str, stack: AsyncExitStack) -> Place:
     """A place of a kind (sqs, sns, s3) that does not exist yet; its clients are closed with `stack`."""
     if kind == "s3":
         bucket = Bucket(await stack.enter_async_context(client("s3", url)), unique("bucket"))
-        return Place(kind, bucket.arn, bucket.create, bucket.documents)
+        return Place(kind, bucket.arn, bucket.create, bucket.documents, bucket)
     sqs = await stack.enter_async_context(client("sqs", url))
     if kind == "sqs":
         return _queue(sqs)

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from headrace.errors import DestinationError, Reason
 from headrace.records import After, Checkpoint, Polled, Position, Record, Shard, Start
-from headrace.spec import parse_mapping
+from headrace.spec import EventSourceMapping, parse_mapping
 from headrace.stream import mapping as mapping_module
 from headrace.stream.aws import AwsSettings
 from headrace.stream.events import all_of
@@ -96,6 +96,7 @@ class World:
     spec: dict[str, Any]
     puts: Sequence[Put]
     answer: Callable[[Seen], Answered]
+    name: str = "row"
     shards: Sequence[Reshard] = (Reshard(),)
     destination: bool = True
     destination_away_until: float = -math.inf
@@ -116,21 +117,17 @@ class World:
 
     def play(self, seconds: float) -> None:
         """Runs the mapping for so long in virtual time."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(mapping_module, "open_source", lambda *_: _Source(self))
-            patch.setattr(mapping_module, "open_function", lambda *_: _Function(self))
-            patch.setattr(mapping_module, "open_destination", lambda *_: _Sink(self) if self.destination else None)
-            run_virtually(self.clock, self._live(seconds))
+        play([self], seconds)
 
-    async def _live(self, seconds: float) -> None:
+    async def live(self, seconds: float) -> None:
         document = {
             "apiVersion": "headrace.dev/v1alpha1",
             "kind": "EventSourceMapping",
-            "metadata": {"name": "row", "namespace": "shop"},
+            "metadata": {"name": self.name, "namespace": "shop"},
             "spec": self.spec,
         }
         mapping = parse_mapping(document)
-        counting = Metrics(CollectorRegistry()).observer("shop", "row", "arn", self.health)
+        counting = Metrics(CollectorRegistry()).observer("shop", self.name, "arn", self.health)
         self.counts = counting.counts
         observer = all_of(self.health, counting)
         for life in (*self.stops, Stop(seconds, seconds)):
@@ -144,6 +141,28 @@ class World:
             stop.set()
             await asyncio.gather(run, return_exceptions=life.kill)
             await asyncio.sleep(max(0.0, life.until - self.clock.now))
+
+
+def play(worlds: Sequence[World], seconds: float) -> None:
+    """Runs mappings side by side, each with a name of its own, for so long in the virtual time of the first."""
+    named = {f"shop/{world.name}": world for world in worlds}
+    for world in worlds:
+        world.clock = worlds[0].clock
+
+    async def live() -> None:
+        async with asyncio.TaskGroup() as lives:
+            for world in worlds:
+                lives.create_task(world.live(seconds))
+
+    def open_destination(mapping: EventSourceMapping, *_: object) -> _Sink | None:
+        world = named[mapping.key]
+        return _Sink(world) if world.destination else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapping_module, "open_source", lambda mapping, *_: _Source(named[mapping.key]))
+        patch.setattr(mapping_module, "open_function", lambda mapping, *_: _Function(named[mapping.key]))
+        patch.setattr(mapping_module, "open_destination", open_destination)
+        run_virtually(worlds[0].clock, live())
 
 
 @dataclass
