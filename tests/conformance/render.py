@@ -6,21 +6,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.conformance.rows import ROWS, SECTIONS, proofs
+from tests.conformance.rows_refused import REFUSED, Refused
 from tests.conformance.table import Row
 
+Cells = tuple[str, str, str, str, str, str]
 FILE = Path(__file__).resolve().parents[2] / "docs" / "conformance.md"
 HEAD = f"""# What Headrace does, behaviour by behaviour
 
-Made by `make conformance` from the rows that the tests play, {len(ROWS)} of them; a test fails when this file is not what they say.
+Made by `make conformance` from the rows that the tests play, {len(ROWS) + len(REFUSED)} of them; a test fails when this file is not what they say.
 
 *Then* is exact and complete: `[1,2,3]✗` is a call with these records and how it was answered (✓ success, ✗ function error, P(k)
 record k reported, I an invalid answer, T 429, E not reached, R 413, † never answered), `×3` three times in a row. `→D{{RAE,1..3,n3,c3,
 Unhandled}}` is a failure record: condition (RAE RetryAttemptsExhausted, AGE RecordAgeExceeded), first to last record, batchSize,
-approximateInvokeCount, functionError (`-`: no responseContext), and with tumbling windows the window.
+approximateInvokeCount, functionError (`-`: no responseContext), and with tumbling windows the window. `[1]✓…[9]✓` is a call for
+each of them; calls side by side, as those of several lanes, are told in the order of their records.
 
 *Proven by*: `core` is the real data plane in virtual time around a stream, function, destination and store of the test's
 (`tests/conformance/test_core.py`: order, times, checkpoint, metrics, last result); `ministack` and `kinesis-local` are `headrace run`
-as a process against that emulator (`tests/conformance/test_outside.py`). *Differs* names what is deliberately not AWS's, or what AWS
+as a process against that emulator (`tests/conformance/test_outside.py`, with windows of two seconds instead of a minute, and
+`test_resharding.py`); `core only` says why it is not played so. `validate` is `headrace validate` of a manifest (`test_refused.py`).
+*Differs* names what is deliberately not AWS's, or what AWS
 does not tell; where it is empty, the behaviour is AWS's. Request ids are derived from the batch everywhere; AWS draws them. Names of
 S3 objects end in a derived UUID instead of a random one.
 """
@@ -28,10 +33,20 @@ S3 objects end in a derived UUID instead of a random one.
 
 def render() -> str:
     """The whole file."""
-    return "\n".join([HEAD, *(line for title, rows in SECTIONS.items() for line in _section(title, rows))])
+    lines = [line for title, rows in SECTIONS.items() for line in _section(title, [_cells(row) for row in rows])]
+    return "\n".join([HEAD, *lines, *_section("Refusals", [_refusal(row) for row in REFUSED])])
 
 
-def _section(title: str, rows: list[Row]) -> Iterator[str]:
+def _cells(row: Row) -> Cells:
+    proven = ", ".join(proofs(row)) + (f" only: {row.core_only}" if proofs(row) == ("core",) else "")
+    return f"`{row.name}`", row.claim, row.rule, f"`{row.then or 'nothing'}`", row.ours, proven
+
+
+def _refusal(row: Refused) -> Cells:
+    return f"`{row.name}`", row.claim, row.rule, f"refused: `spec.{row.then}`", row.ours, "validate"
+
+
+def _section(title: str, rows: list[Cells]) -> Iterator[str]:
     yield from (
         f"## {title}",
         "",
@@ -39,8 +54,7 @@ def _section(title: str, rows: list[Row]) -> Iterator[str]:
         "|---|---|---|---|---|---|",
     )
     for row in rows:
-        cells = (f"`{row.name}`", row.claim, row.rule, f"`{row.then or 'nothing'}`", row.ours, ", ".join(proofs(row)))
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
     yield ""
 
 
