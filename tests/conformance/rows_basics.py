@@ -78,7 +78,7 @@ ROWS = [
     Row(name="10", claim="a record over 6 MB alone is refused unsent, spends its retries, and the next goes on",
         rule="K.1, B.2", spec={"maximumRetryAttempts": 2}, puts=(Put("1"), Put("m" * 5_000_000), Put("3")),
         answer=always(OK), then="[1]✓ →D{RAE,2..2,n1,c3,-} [3]✓", unsent=3,
-        core_only="Kinesis takes no record that large"),
+        core_only="an emulator takes no record that large"),
     Row(name="11", claim="a batch closes at 6 MB of event, base64 counted", rule="K.1, B.2", spec={"batchSize": 100},
         puts=(Put(MEGABYTE),) * 10, answer=always(OK), then="[1..4]✓ [5..8]✓ [9,10]✓"),
     Row(name="12", claim="a window is waited for while there is room", rule="K.1, B.2",

@@ -8,7 +8,7 @@ from headrace.stream.functions import Response
 from tests.conformance.table import BISECT, ERROR, KILLED, OK, RBIF, Answer, Row, always, script
 from tests.support.world import Answered, Put, Reshard, Seen, Stop
 
-WAITS = "waits for windows to end; tests/integration/test_windows.py plays some"
+STOPS = "it stops and starts; tests/integration/test_windows.py does"
 FAILED = "PROBLEM: Function call failed"
 W60 = {"tumblingWindowInSeconds": 60, "batchSize": 10}
 HOLDS = "an idle window ends five seconds after its end; AWS takes up to two minutes"
@@ -48,7 +48,7 @@ ROWS = [
         windows=("0–60 {}", '0–60 {"n":1}', '0–60 {"n":2}', '0–60 {"n":3} final'), ours=HOLDS),
     Row(name="60b", claim="windows are aligned and half open", rule="B.7", spec=W60,
         puts=(Put("1", -60.5), Put("2", -60.0)), answer=counting(), then="[1]✓ []✓ [2]✓ []✓",
-        windows=("-120–-60 {}", '-120–-60 {"n":1} final', "-60–0 {}", '-60–0 {"n":1} final'), core_only=WAITS),
+        windows=("-120–-60 {}", '-120–-60 {"n":1} final', "-60–0 {}", '-60–0 {"n":1} final'), core_only="no emulator stamps a record with a time that is told"),
     Row(name="61", claim="an answer without a state is a failure", rule="K.6, B.7",
         spec={**W60, "maximumRetryAttempts": 1}, answer=always(NO_STATE),
         then="[1]I×2 →D{RAE,1..1,n1,c2,null,win0–60}", windows=("0–60 {}", "0–60 {}"), result=None),
@@ -66,7 +66,7 @@ ROWS = [
     Row(name="63b", claim="with unlimited retries a failing final call holds the shard", rule="B.7", spec=W60,
         puts=(Put("1", -70.0), Put("2", -50.0)), answer=script(state({"n": 1}), *[ERROR] * 9), then="[1]✓ []✗×4",
         at=(0, 0, 1, 3, 7), windows=("-120–-60 {}", *['-120–-60 {"n":1} final'] * 4), seconds=10, checkpoint=1,
-        result=FAILED, core_only=WAITS),
+        result=FAILED, core_only="it never comes to an end"),
     Row(name="63c", claim="the final call's answer needs no state", rule="B.7", spec=W60, puts=(Put("1", -70.0),),
         answer=counting(None, OK), then="[1]✓ []✓", windows=("-120–-60 {}", '-120–-60 {"n":1} final'),
         ours="AWS does not say; no state is kept after it"),
@@ -84,19 +84,19 @@ ROWS = [
         ours="AWS does not say: the state is that of the acknowledged records"),
     Row(name="66", claim="a restart goes on with the window", rule="B.7, B.8", spec=W60,
         puts=(Put("1"), Put("2", 7.0)), answer=counting(), stops=(Stop(3.0, 10.0),), then="[1]✓ [2]✓ []✓",
-        at=(0, 10, 65), windows=("0–60 {}", '0–60 {"n":1}', '0–60 {"n":2} final'), core_only=WAITS),
+        at=(0, 10, 65), windows=("0–60 {}", '0–60 {"n":1}', '0–60 {"n":2} final'), core_only=STOPS),
     Row(name="66a", claim="a crash under a call repeats it with the same state", rule="B.7, B.8",
         spec={**W60, "batchSize": 1}, puts=(Put("1"), Put("2")), answer=counting(None, KILLED),
         stops=(Stop(2.0, 10.0, kill=True),), then="[1]✓ [2]† [2]✓ []✓",
-        windows=("0–60 {}", '0–60 {"n":1}', '0–60 {"n":1}', '0–60 {"n":2} final'), core_only=WAITS),
+        windows=("0–60 {}", '0–60 {"n":1}', '0–60 {"n":1}', '0–60 {"n":2} final'), core_only=STOPS),
     Row(name="66b", claim="the end of the shard closes its window", rule="B.7",
         spec=W60, shards=(Reshard("a", closes=20.0), Reshard("b", ("a",), opens=20.0)),
         puts=(Put("1", 0.0, "k", "a"), Put("2", 25.0, "k", "b")), answer=counting(), then="[1]✓ []✓ [2]✓ []✓",
         at=(0, 20, 25, 65), windows=("0–60 {}", '0–60 {"n":1} final', "0–60 {}", '0–60 {"n":1} final'),
-        core_only=WAITS),
+        core_only="resharding takes an emulator seconds"),
     Row(name="66c", claim="a final call is as old as its window's start", rule="B.7",
         spec={**W60, "maximumRecordAgeInSeconds": 60}, answer=counting(),
-        then="[1]✓ →D{AGE,final,c1,-,win0–60/final}", windows=("0–60 {}",), core_only=WAITS),
+        then="[1]✓ →D{AGE,final,c1,-,win0–60/final}", windows=("0–60 {}",), core_only="the least age is a minute"),
     Row(name="67", claim="windows go with an empty filter list", rule="K.6, V13",
         spec={**W60, "filterCriteria": {"filters": []}}, puts=(Put("1", -70.0),), answer=counting(), then="[1]✓ []✓",
         windows=("-120–-60 {}", '-120–-60 {"n":1} final')),

@@ -23,7 +23,7 @@ from tests.support.world import Answered, Put, Reshard, Seen, Stop
 Answer = Callable[[Seen], Answered]
 RBIF = {"functionResponseTypes": ["ReportBatchItemFailures"]}
 BISECT = {"bisectBatchOnFunctionError": True}
-WAITS = "waits for minutes"
+WAITS = "its times are part of the claim, and take up to minutes"
 CONDITIONS = {"RetryAttemptsExhausted": "RAE", "RecordAgeExceeded": "AGE"}
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from tests.support import aws
 from tests.support.aws import Stream, make_stream
 from tests.support.function import RecordedCall, RecordingFunction
 from tests.support.headrace import mapping, on_failure, run, write
-from tests.support.places import Place, StoredObject, place
+from tests.support.places import Place, StoredObject, place_with
 from tests.support.world import Seen
 
 CASES = [
@@ -100,10 +100,12 @@ def played(
 async def play(source: str, account: str, folder: Path, outside: list[Row]) -> dict[str, Played]:
     async with (
         aws.client("kinesis", source) as kinesis,
-        AsyncExitStack() as clients,
+        aws.client("sqs", account) as sqs,
+        aws.client("sns", account) as sns,
+        aws.client("s3", account) as s3,
         serving() as function,
     ):
-        prepared = await prepare(outside, kinesis, account, clients)
+        prepared = await prepare(outside, kinesis, {"sqs": sqs, "sns": sns, "s3": s3})
         rows = {f"/{index}": pair for index, pair in enumerate(zip(outside, prepared, strict=True))}
 
         async def answer(call: RecordedCall) -> web.Response:
@@ -136,14 +138,14 @@ async def serving() -> AsyncIterator[RecordingFunction]:
         await runner.cleanup()
 
 
-async def prepare(rows: list[Row], kinesis: Any, account: str, clients: AsyncExitStack) -> list[Played]:
+async def prepare(rows: list[Row], kinesis: Any, clients: Mapping[str, Any]) -> list[Played]:
     """Streams with the rows' records, and places for what fails; rows beside others share their streams."""
     alone = [row for row in rows if not row.beside]
     filled = await asyncio.gather(*(fill(row, kinesis) for row in alone))
     streams = {row.name: pair for row, pair in zip(alone, filled, strict=True)}
     prepared = []
     for row in rows:
-        failures = await place(row.destination, account, clients) if row.destination else None
+        failures = await place_with(row.destination, clients) if row.destination else None
         if failures is not None:
             await failures.create()
         prepared.append(Played(*streams[row.beside or row.name], failures))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from tests.support.aws import REGION, client, make_queue, unique
 
 ACCOUNT = "000000000000"
+NEEDS = {"sqs": ("sqs",), "sns": ("sns", "sqs"), "s3": ("s3",)}
+"""The services that a kind of place is made with."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,19 @@ class Place:
 
 async def place(kind: str, url: str, stack: AsyncExitStack) -> Place:
     """A place of a kind (sqs, sns, s3) that does not exist yet; its clients are closed with `stack`."""
+    return await place_with(
+        kind, {service: await stack.enter_async_context(client(service, url)) for service in NEEDS[kind]}
+    )
+
+
+async def place_with(kind: str, clients: Mapping[str, Any]) -> Place:
+    """The same with clients that are there already."""
     if kind == "s3":
-        bucket = Bucket(await stack.enter_async_context(client("s3", url)), unique("bucket"))
+        bucket = Bucket(clients["s3"], unique("bucket"))
         return Place(kind, bucket.arn, bucket.create, bucket.documents, bucket)
-    sqs = await stack.enter_async_context(client("sqs", url))
     if kind == "sqs":
-        return _queue(sqs)
-    return await _topic(await stack.enter_async_context(client("sns", url)), sqs)
+        return _queue(clients["sqs"])
+    return await _topic(clients["sns"], clients["sqs"])
 
 
 def _queue(sqs: Any) -> Place:
