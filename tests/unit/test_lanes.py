@@ -318,14 +318,25 @@ def test_a_stored_head_that_is_larger_than_what_is_buffered_now_is_not_waited_fo
 
 
 def test_a_head_that_is_not_whole_is_not_waited_for_while_a_stuck_lane_holds_up_reading() -> None:
-    stuck, waiting = (next(f"k{n}" for n in range(99) if lane_of(f"k{n}", 2) == lane) for lane in (0, 1))
     checkpoint = Checkpoint(None, lanes=(LaneProgress(2, 1, head=Head("1", "9", 2, 3)),))
     lanes = Lanes(2, BatchLimits(2), checkpoint, 0.0)
     full, partial = lanes.all
-    read = [record(1, key=waiting), *(record(number, key=stuck) for number in range(2, 8))]
-    lanes.add([(one, True) for one in read], 0.0)
+    read(lanes, *on(ONE, 1), *on(ZERO, *range(2, 8)))
     assert not lanes.has_room
     assert partial.buffer.take(0.0) == ()
     batch = full.buffer.take(0.0)
     lanes.begin(full, Head(batch[0].sequence_number, batch[-1].sequence_number, 2, 4), stuck=True)
     assert [one.sequence_number for one in partial.buffer.take(0.0)] == ["1"]
+
+
+def test_a_head_of_which_nothing_was_read_yet_is_still_formed_again() -> None:
+    checkpoint = Checkpoint(None, lanes=(LaneProgress(2, 1, head=Head("8", "9", 2, 3)),))
+    lanes = Lanes(2, BatchLimits(2), checkpoint, 0.0)
+    full, waiting = lanes.all
+    read(lanes, *on(ZERO, 1, 2, 3, 4, 5, 6))
+    full.buffer.take(0.0)
+    lanes.begin(full, Head("1", "2", 2, 4), stuck=True)
+    assert not lanes.has_room
+    read(lanes, *on(ONE, 8, 9))
+    batch = waiting.buffer.take(0.0)
+    assert (numbers(batch), waiting.attempts_on(batch)) == ([8, 9], 3)

@@ -158,7 +158,7 @@ class Lanes:
             return
         for_long = self._buffered_bytes >= BUFFERED_BYTES or any(lane.stuck for lane in self.all)
         for lane in self.all:
-            if for_long or self._full(lane):
+            if lane.buffer.first is not None and (for_long or self._full(lane)):
                 lane.buffer.forgo_resumed()
 
     @property
