@@ -111,7 +111,7 @@ class BatchDelivery:
             refused = Refused(sent=False)
             self.observer(CallEnded(self.shard_id, batch, attempt, request_id, refused, 0.0, False, lane))
             return refused
-        age = time.time() - (batch[-1].arrival if batch else window.start if window else time.time())
+        age = time.time() - (batch[-1].arrival if batch or window is None else window.start)
         self.observer(CallStarted(self.shard_id, batch, attempt, request_id, age, lane))
         answer = await self.function.invoke(Call(event, request_id, attempt, self.shard_id))
         outcome = classify(
