@@ -84,6 +84,12 @@ class Running:
         if not condition():
             raise AssertionError("not reached; log:\n" + "".join(self.lines[-40:]))
 
+    def catches_sigterm(self) -> bool:
+        """Whether the process has a handler for SIGTERM by now; as Linux tells it."""
+        told = Path(f"/proc/{self.process.pid}/status").read_text()
+        caught = next(line for line in told.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
     async def end(self, seconds: float = 60.0) -> int:
         """Waits for the process to end by itself."""
         try:
