@@ -14,9 +14,6 @@ SECTIONS: dict[str, list[Row]] = {
     "Filters": rows_filters.ROWS,
 }
 ROWS = [row for section in SECTIONS.values() for row in section]
-SLOW_SOURCE = frozenset({"1", "2", "4", "6", "8", "16", "24", "25a", "26", "31 raise", "32", "53", "68", "75a"})
-"""Rows that kinesis-local plays too: it takes a second for each of their streams."""
-
 RESHARDED = frozenset({"47", "48"})
 """Rows that have a test of their own in test_resharding.py."""
 
@@ -27,4 +24,4 @@ def proofs(row: Row) -> tuple[str, ...]:
         return ("core", "kinesis-local")
     if row.core_only:
         return ("core",)
-    return ("core", "ministack", *(["kinesis-local"] if row.name in SLOW_SOURCE else []))
+    return ("core", "ministack", "kinesis-local")

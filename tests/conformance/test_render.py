@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.conformance.render import FILE, render
-from tests.conformance.rows import ROWS, SLOW_SOURCE
+from tests.conformance.rows import ROWS
 
 
 def test_the_document_is_what_the_rows_render() -> None:
@@ -13,7 +13,3 @@ def test_the_document_is_what_the_rows_render() -> None:
 def test_rows_have_names_of_their_own() -> None:
     names = [row.name for row in ROWS]
     assert len(set(names)) == len(names)
-
-
-def test_every_row_for_the_slow_source_is_played_from_outside() -> None:
-    assert {row.name for row in ROWS if not row.core_only} >= SLOW_SOURCE
