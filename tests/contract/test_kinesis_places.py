@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from headrace.errors import Reason, SourceError
 from headrace.records import After, Gap, Shard, Start
 from headrace.stream.aws import AwsAccess, AwsSettings
-from headrace.stream.sources.kinesis import Kinesis, RecordFacts
+from headrace.stream.sources.kinesis import ITERATOR_LIFE, Kinesis, RecordFacts
 from tests.support.aws import REGION, Stream, client, make_stream
 
 SHARD = "shardId-000000000000"
@@ -78,6 +79,20 @@ async def test_a_gap_is_looked_for_at_the_start_only(stream: Stream, source: Kin
     assert calls[4:] == ["get_records"]
     await source.reader(SHARD, Start()).read()
     assert calls[5:] == ["get_shard_iterator", "get_records"]
+
+
+async def test_a_place_held_for_longer_than_an_iterator_lives_is_looked_at_again(
+    stream: Stream, source: Kinesis
+) -> None:
+    """As after a lane that blocked reading for hours; meanwhile retention may have taken what follows."""
+    reader = source.reader(SHARD, Start())
+    await reader.read()
+    gone = beside(stream.numbers[0], -1)
+    for held, gap in ((ITERATOR_LIFE - 60, None), (ITERATOR_LIFE, stream.numbers[0])):
+        reader._iterator, reader._position = None, After(gone)
+        reader._read_at = time.monotonic() - held
+        told = (await reader.read()).gap
+        assert (told.first if told is not None else None) == gap
 
 
 async def test_a_reader_refuses_to_go_on_in_a_stream_made_anew(stream: Stream, source: Kinesis) -> None:

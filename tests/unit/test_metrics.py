@@ -1,0 +1,49 @@
+"""What the metrics count of records that nobody will see (contract B.8, C.5), and what the log says of them."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from headrace import logs
+from headrace.records import Gap
+from headrace.stream.events import Event, RecordsAbandoned, RecordsTrimmed, StreamRecreated
+from headrace.stream.health import Health
+from headrace.stream.metrics import Metrics
+
+LABELS = {"namespace": "shop", "mapping": "orders", "source": "arn"}
+TRIMMED = RecordsTrimmed("shard", Gap("7", "90", 1.0, 2.5))
+ABANDONED = RecordsAbandoned("shard", 3, "7", "9")
+
+
+@pytest.mark.parametrize(
+    ("event", "metric", "count"),
+    [
+        (TRIMMED, "headrace_trimmed_gaps_total", 1),
+        (StreamRecreated(1.0), "headrace_stream_recreations_total", 1),
+        (ABANDONED, "headrace_dropped_events_total", 3),
+    ],
+)
+def test_a_loss_is_counted_from_zero(event: Event, metric: str, count: int) -> None:
+    registry = CollectorRegistry()
+    observer = Metrics(registry).observer("shop", "orders", "arn", Health())
+    assert registry.get_sample_value(metric, LABELS) == 0
+    observer(event)
+    assert registry.get_sample_value(metric, LABELS) == count
+    assert observer.counts.dropped == (3 if event is ABANDONED else 0)
+
+
+def test_a_gap_is_logged_as_a_warning_with_its_ends() -> None:
+    with capture_logs() as lines:
+        logs.observer("shop/orders")(TRIMMED)
+    (line,) = lines
+    assert (line["log_level"], line["shard"], line["after"], line["first"]) == ("warning", "shard", "7", "90")
+    assert (line["after_arrival"], line["first_arrival"]) == ("1970-01-01T00:00:01.000Z", "1970-01-01T00:00:02.500Z")
+
+
+def test_what_was_read_of_a_stream_that_is_no_more_is_logged_as_lost() -> None:
+    with capture_logs() as lines:
+        logs.observer("shop/orders")(ABANDONED)
+    (line,) = lines
+    assert (line["log_level"], line["records"], line["first"], line["last"]) == ("error", 3, "7", "9")
