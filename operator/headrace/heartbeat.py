@@ -1,4 +1,4 @@
-"""A poller's heartbeat Lease and the small report on it: the one channel from pollers to the operator. Pure."""
+"""A poller's heartbeat Lease and the small report on it: the channel to the operator, and among pollers. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ class ReportedCondition:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A poller's report; `generation` is that of the spec it runs, ages in seconds, None what it does not know."""
+    """A poller's report; `generation` is that of the spec it runs, ages in seconds, None what it does not know.
+
+    `incarnation` is the life of the poller that its ShardLeases name; `draining` says that it takes no shard any more;
+    `asks` is the shard that it asks its holder for; `changes` counts what it did that others should read about:
+    shards made, finished, given back.
+    """
 
     identity: str
     generation: int
@@ -41,7 +46,16 @@ class Heartbeat:
     last_processing_result: str | None = None
     iterator_age_seconds: int | None = None
     shards_total: int | None = None
+    """Shards that are not finished."""
     shards_blocked: int = 0
+    shards_ready: int | None = None
+    """Of the total those that can be read now: their parents are finished."""
+    shards_held: int = 0
+    """Shards that this poller holds."""
+    incarnation: str = ""
+    draining: bool = False
+    asks: str | None = None
+    changes: int = 0
 
     def encode(self) -> str:
         """As JSON, its sentences cut to a bounded length."""
@@ -80,6 +94,12 @@ def heartbeat_of(body: Mapping[str, Any]) -> Heartbeat:
             iterator_age_seconds=report["iterator_age_seconds"],
             shards_total=report["shards_total"],
             shards_blocked=int(report["shards_blocked"]),
+            shards_ready=report.get("shards_ready"),
+            shards_held=int(report.get("shards_held", 0)),
+            incarnation=str(report.get("incarnation", "")),
+            draining=bool(report.get("draining", False)),
+            asks=report.get("asks"),
+            changes=int(report.get("changes", 0)),
         )
     except (KeyError, TypeError, ValueError):
         return Heartbeat(identity, 0)
