@@ -150,3 +150,20 @@ class Checkpoint:
     finished: bool = False
     lanes: tuple[LaneProgress, ...] = ()
     window: Window | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a shard: a poller in one of its lives. One that was out of touch comes back as another life."""
+
+    identity: str
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A shard as its lease shows it to every poller; `holder` is None when it was given back, or never taken."""
+
+    shard: Shard
+    checkpoint: Checkpoint = Checkpoint()
+    holder: Holder | None = None

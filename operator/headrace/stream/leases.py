@@ -1,0 +1,204 @@
+"""Who may hold which shard, and when (design: "Leases and checkpoints"). Pure.
+
+Two halves. `observe` and `missed` fold what a poller reads of the others' heartbeats into a `View`, by its own
+monotonic clock alone. `decide` says from a view and the shards' leases what this poller takes, gives and asks for; its
+counterpart for this poller itself is `in_doubt`: once its last renewal is too old, it must not start anything.
+
+Why two holders never overlap by more than a call in flight: a holder starts nothing from TERM - MARGIN after it *sent*
+its last successful renewal; others take its shards TERM after they *saw* that renewal at the earliest; and after a gap
+a holder comes back as a new incarnation that has to win each of its leases anew, by compare-and-swap.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from headrace.heartbeat import TERM
+from headrace.records import Holder
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+MARGIN = 1.0
+"""Seconds before its term that a holder stops starting anything: clocks may run at rates that differ by a fifth."""
+_NEVER = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A heartbeat as it was read: whose, which renewal, and what its poller asks of the others.
+
+    A heartbeat without an incarnation is that of an older version: it stands for every life of its poller.
+    """
+
+    holder: Holder
+    renewal: str
+    draining: bool = False
+    asks: str | None = None
+    changes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A shard that can be read, and who its lease says holds it."""
+
+    shard_id: str
+    holder: Holder | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A renewal of some life."""
+
+    renewal: str
+    since: float | None
+    """When it was seen first, in seconds of our clock; None: reads have failed since."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a poller knows of the lives there are; seconds of its own monotonic clock."""
+
+    beats: tuple[Beat, ...] = ()
+    read_at: float = _NEVER
+    """When the last successful read of the heartbeats began."""
+    sightings: Mapping[Holder, Sighting] = field(default_factory=dict)
+
+    def expired(self, holder: Holder, term: float = TERM) -> bool:
+        """Whether a life showed no renewal for a full term between successful reads."""
+        seen = [self.sightings[one] for one in (holder, _any_life(holder)) if one in self.sightings]
+        return bool(seen) and all(one.since is not None and self.read_at - one.since >= term for one in seen)
+
+    def next_expiry(self, term: float = TERM) -> float:
+        """The first moment at which a read may find a life expired that is not expired now; infinity for none."""
+        moments = (one.since + term for one in self.sightings.values() if one.since is not None)
+        return min((moment for moment in moments if moment > self.read_at), default=float("inf"))
+
+    def living(self, term: float = TERM) -> tuple[Beat, ...]:
+        """The heartbeats of the lives that are not expired."""
+        return tuple(beat for beat in self.beats if not self.expired(beat.holder, term))
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What a poller does now: shards to start, shards to leave, the one shard to ask another for.
+
+    `settled` says that every shard is held by somebody alive and nothing is on its way.
+    """
+
+    take: tuple[str, ...] = ()
+    give: tuple[str, ...] = ()
+    ask: str | None = None
+    settled: bool = True
+
+
+def observe(view: View, beats: Sequence[Beat], began: float, ended: float) -> View:
+    """After a successful read of all heartbeats: who shows another renewal than before is alive from now on anew."""
+    sightings: dict[Holder, Sighting] = {}
+    for beat in beats:
+        before = view.sightings.get(beat.holder)
+        same = before is not None and before.renewal == beat.renewal and before.since is not None
+        sightings[beat.holder] = before if before is not None and same else Sighting(beat.renewal, ended)
+    for holder, before in view.sightings.items():
+        if holder not in sightings:
+            sightings[holder] = before if before.since is not None else replace(before, since=ended)
+    return View(tuple(beats), began, sightings)
+
+
+def missed(view: View) -> View:
+    """After a read or a renewal that failed: an outage of the store must not look like everybody's death."""
+    forgotten = {holder: replace(one, since=None) for holder, one in view.sightings.items()}
+    return View(view.beats, _NEVER, forgotten)
+
+
+def noticed(view: View, holders: Collection[Holder], now: float) -> View:
+    """After a read of the leases: a life that only a lease names is given a term too; others are forgotten."""
+    beating = {beat.holder for beat in view.beats}
+    kept = {holder: one for holder, one in view.sightings.items() if holder in beating or holder in holders}
+    new = {holder: Sighting("", now) for holder in holders if holder not in kept}
+    return View(view.beats, view.read_at, kept | new)
+
+
+def in_doubt(renewed: float, now: float, term: float = TERM, margin: float = MARGIN) -> bool:
+    """Whether a poller, its last renewal that succeeded *sent* at `renewed`, must not start anything at `now`."""
+    return now - renewed >= term - margin
+
+
+def decide(
+    me: Holder,
+    view: View,
+    claims: Sequence[Claim],
+    running: Collection[str],
+    giving: Collection[str] = (),
+    asked: str | None = None,
+    *,
+    draining: bool = False,
+) -> Moves:
+    """What `me`, running some shards and giving some of those away, does next. `claims` are all shards to be read.
+
+    Everybody aims at ceil(shards / pollers). Free shards are taken first; then the most loaded poller is asked for one
+    shard at a time, as long as that makes the two more equal, so that nothing flaps.
+    """
+    if draining:
+        return Moves(give=tuple(one for one in running if one not in giving), settled=not running)
+    others = tuple(beat for beat in view.living() if beat.holder.identity != me.identity)
+    members = [beat for beat in others if not beat.draining]
+    share = -(-len(claims) // (len(members) + 1))
+    load = Counter(claim.holder for claim in claims if claim.holder is not None)
+    load[me] = len([one for one in running if one not in giving])
+    unheld = [claim for claim in claims if claim.shard_id not in running and _is_free(me, view, claim)]
+    take = _take(me, unheld, members, share - load[me])
+    load[me] += len(take)
+    ask = _ask(me, claims, members, load, asked) if load[me] < share else None
+    give = _give(me, running, members, load) if not giving else ()
+    leaving = any(beat.draining for beat in others)
+    return Moves(take, give, ask, settled=not (unheld or giving or give or ask or leaving))
+
+
+def _take(me: Holder, unheld: Sequence[Claim], members: Sequence[Beat], room: int) -> tuple[str, ...]:
+    """Its own from a former life, whatever their number; free ones up to its share, but for those others asked for."""
+    mine = [claim.shard_id for claim in unheld if _was_mine(me, claim)]
+    promised = {beat.asks for beat in members}
+    free = [claim.shard_id for claim in unheld if not _was_mine(me, claim) and claim.shard_id not in promised]
+    free.sort(key=lambda shard_id: _order(me, shard_id))
+    return (*mine, *free[: max(0, room - len(mine))])
+
+
+def _ask(
+    me: Holder, claims: Sequence[Claim], members: Sequence[Beat], load: Counter[Holder], asked: str | None
+) -> str | None:
+    """One shard of the most loaded poller, the same until it came or asking has no sense any more."""
+    givers = {beat.holder for beat in members if load[beat.holder] >= load[me] + 2}
+    held = {claim.shard_id: claim.holder for claim in claims if claim.holder in givers}
+    if asked in held:
+        return asked
+    most = max((load[holder] for holder in givers), default=0)
+    candidates = [shard_id for shard_id, holder in held.items() if holder is not None and load[holder] == most]
+    return min(candidates, key=lambda shard_id: _order(me, shard_id), default=None)
+
+
+def _give(me: Holder, running: Collection[str], members: Sequence[Beat], load: Counter[Holder]) -> tuple[str, ...]:
+    """One shard that a less loaded poller asks for: the one asked for by the least loaded."""
+    asking = [beat for beat in members if beat.asks in running and load[me] >= load[beat.holder] + 2]
+    chosen = min(asking, key=lambda beat: (load[beat.holder], beat.holder.identity), default=None)
+    return (chosen.asks,) if chosen is not None and chosen.asks is not None else ()
+
+
+def _was_mine(me: Holder, claim: Claim) -> bool:
+    return claim.holder is not None and claim.holder.identity == me.identity
+
+
+def _is_free(me: Holder, view: View, claim: Claim) -> bool:
+    return claim.holder is None or _was_mine(me, claim) or view.expired(claim.holder)
+
+
+def _any_life(holder: Holder) -> Holder:
+    return Holder(holder.identity, "")
+
+
+def _order(me: Holder, shard_id: str) -> int:
+    """Another order for every poller, so that they do not all reach for the same shards."""
+    return zlib.crc32(f"{me.identity} {shard_id}".encode())
