@@ -23,12 +23,14 @@ class Reason(StrEnum):
     RUNNING = "Running"
     DISABLED = "Disabled"
     RECONCILED = "Reconciled"
+    SHARDS_ASSIGNED = "ShardsAssigned"
     # not known yet
     PENDING = "Pending"
     ROLLING_OUT = "RollingOut"
     # the resource
     INVALID_SPEC = "InvalidSpec"
     NOT_SUPPORTED_YET = "NotSupportedYet"
+    DUPLICATE_MAPPING = "DuplicateMapping"
     # source and destination
     NOT_FOUND = "NotFound"
     ACCESS_DENIED = "AccessDenied"
@@ -43,6 +45,23 @@ class Reason(StrEnum):
     LEASE_LOST = "LeaseLost"
     NAME_CONFLICT = "NameConflict"
     API_ERROR = "ApiError"
+    NAMESPACE_TERMINATING = "NamespaceTerminating"
+    # pods
+    SERVICE_ACCOUNT_MISSING = "ServiceAccountMissing"
+    PODS_REFUSED = "PodsRefused"
+    PODS_UNSCHEDULABLE = "PodsUnschedulable"
+    PODS_MISCONFIGURED = "PodsMisconfigured"
+    IMAGE_UNAVAILABLE = "ImageUnavailable"
+    PODS_CRASHING = "PodsCrashing"
+    PODS_SILENT = "PodsSilent"
+    # shards
+    SHARDS_UNASSIGNED = "ShardsUnassigned"
+    SHARD_LOST = "ShardLost"
+    # records
+    RECORDS_DISCARDED = "RecordsDiscarded"
+    RECORDS_DROPPED = "RecordsDropped"
+    RECORDS_TRIMMED = "RecordsTrimmed"
+    STREAM_RECREATED = "StreamRecreated"
 
 
 class HeadraceError(Exception):

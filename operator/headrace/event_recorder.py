@@ -11,36 +11,36 @@ from typing import TYPE_CHECKING
 import structlog
 
 from headrace.cluster import ClusterError
-from headrace.resources import API_VERSION, EVENT, EVENT_SOURCE_MAPPING
+from headrace.notice import INTERVAL, Source, event_of
+from headrace.resources import EVENT
 from headrace.stream.notices import notice_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headrace.cluster import Body, Cluster
+    from headrace.notice import Notice
     from headrace.resources import MappingRef
     from headrace.stream.events import Event
-    from headrace.stream.notices import Notice
 
 log = structlog.get_logger()
 
 QUEUE = 100
 """Events that wait to be posted; more are let go."""
-INTERVAL = 60.0
-"""Least seconds between two Events of one reason and shard; those between are counted in the next."""
-_LONGEST = 1024
-"""Characters that Kubernetes takes of a message."""
 
 
 class EventRecorder:
-    """An observer of one mapping: call it with every event; `run` posts what is worth it."""
+    """An observer of one mapping: call it with every event; `run` posts what is worth it.
+
+    Of one reason and shard one Event in `INTERVAL`; those between are counted in the next.
+    """
 
     def __init__(
         self, cluster: Cluster, mapping: MappingRef, identity: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._cluster = cluster
         self._mapping = mapping
-        self._identity = identity
+        self._source = Source("poller", identity)
         self._clock = clock
         self._queue: asyncio.Queue[tuple[Notice, int]] = asyncio.Queue(QUEUE)
         self._posted: dict[tuple[str, str], float] = {}
@@ -65,32 +65,11 @@ class EventRecorder:
 
     async def _post(self, notice: Notice, unposted: int) -> None:
         try:
-            await self._cluster.create(EVENT, self._body(notice, unposted))
+            await self._cluster.create(EVENT, self._event(notice, unposted))
         except ClusterError as error:
             log.debug("an Event was not posted", reason=notice.reason, error=error.message)
 
-    def _body(self, notice: Notice, unposted: int) -> Body:
-        mapping = self._mapping
-        since = f" ({unposted} more like this since the last Event)" if unposted else ""
+    def _event(self, notice: Notice, unposted: int) -> Body:
         moment = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        return {
-            "apiVersion": EVENT.api_version,
-            "kind": EVENT.kind,
-            "metadata": {"name": f"{mapping.child_name}-{uuid.uuid4().hex[:12]}", "namespace": mapping.namespace},
-            "involvedObject": {
-                "apiVersion": API_VERSION,
-                "kind": EVENT_SOURCE_MAPPING.kind,
-                "namespace": mapping.namespace,
-                "name": mapping.name,
-                "uid": mapping.uid,
-            },
-            "reason": notice.reason,
-            "type": notice.type,
-            "message": f"{notice.message[: _LONGEST - len(since)]}{since}",
-            "source": {"component": "headrace-poller", "host": self._identity},
-            "reportingComponent": "headrace.dev/poller",
-            "reportingInstance": self._identity,
-            "firstTimestamp": moment,
-            "lastTimestamp": moment,
-            "count": 1,
-        }
+        event: Body = event_of(notice, self._mapping, self._source, uuid.uuid4().hex[:12], moment, unposted)
+        return event

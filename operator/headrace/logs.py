@@ -22,6 +22,7 @@ from headrace.stream.events import (
     RecordsDropped,
     RecordsTrimmed,
     ShardFinished,
+    ShardLost,
     ShardStarted,
     StreamRecreated,
 )
@@ -89,6 +90,8 @@ def observer(mapping: str) -> Observer:
                 log.info("shard started", shard=shard_id, after=after)
             case ShardFinished(shard_id):
                 log.info("shard finished", shard=shard_id)
+            case ShardLost(shard_id, holder):
+                log.warning("shard lost: another poller may read it now", shard=shard_id, holder=holder)
             case Faulted():
                 _fault(log, event)
             case _:

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from headrace import logs
 from headrace.records import Gap
-from headrace.stream.events import Event, RecordsAbandoned, RecordsTrimmed, StreamRecreated
+from headrace.stream.events import Event, RecordsAbandoned, RecordsTrimmed, ShardLost, StreamRecreated
 from headrace.stream.health import Health
 from headrace.stream.metrics import Metrics
 
@@ -22,6 +22,7 @@ ABANDONED = RecordsAbandoned("shard", 3, "7", "9")
     [
         (TRIMMED, "headrace_trimmed_gaps_total", 1),
         (StreamRecreated(1.0), "headrace_stream_recreations_total", 1),
+        (ShardLost("shard", "b"), "headrace_lost_shards_total", 1),
         (ABANDONED, "headrace_dropped_events_total", 3),
     ],
 )
@@ -47,3 +48,10 @@ def test_what_was_read_of_a_stream_that_is_no_more_is_logged_as_lost() -> None:
         logs.observer("shop/orders")(ABANDONED)
     (line,) = lines
     assert (line["log_level"], line["records"], line["first"], line["last"]) == ("error", 3, "7", "9")
+
+
+def test_a_lost_shard_is_logged_with_its_new_holder() -> None:
+    with capture_logs() as lines:
+        logs.observer("shop/orders")(ShardLost("shard", "b"))
+    (line,) = lines
+    assert (line["log_level"], line["shard"], line["holder"]) == ("warning", "shard", "b")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from headrace.cluster import Body, ClusterError
-from headrace.event_recorder import INTERVAL, QUEUE, EventRecorder
+from headrace.event_recorder import QUEUE, EventRecorder
+from headrace.notice import INTERVAL, Notice
 from headrace.records import Gap
 from headrace.resources import EVENT, Kind, MappingRef
 from headrace.stream.classify import Failed, FailureKind
@@ -19,9 +20,10 @@ from headrace.stream.events import (
     RecordsDropped,
     RecordsTrimmed,
     ShardFinished,
+    ShardLost,
     StreamRecreated,
 )
-from headrace.stream.notices import Notice, notice_of
+from headrace.stream.notices import notice_of
 from headrace.stream.retry import Condition, Discard
 from tests.support.fake_cluster import FakeCluster
 from tests.support.records import records
@@ -65,6 +67,12 @@ REF = MappingRef("shop", "orders", "0a1b2c3d-0000-4000-8000-000000000001")
             "RecordsDropped",
             "s: 3 records, 1 to 3, were not decided when their stream was deleted",
         ),
+        (
+            ShardLost("s", "pod-b"),
+            "ShardLost",
+            "s: pod-b holds it now; what was in flight here may come again there",
+        ),
+        (ShardLost("s", None), "ShardLost", "s: nobody holds it now; what was in flight here may come again there"),
     ],
 )
 def test_a_notice_names_shard_numbers_and_reason_and_nothing_of_the_content(

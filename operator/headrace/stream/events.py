@@ -56,6 +56,14 @@ class ShardStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardLost:
+    """A shard was taken from this poller: `holder` has it now, None: nobody that is known. It must not checkpoint."""
+
+    shard_id: str
+    holder: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class RecordsPolled:
     """A read of a shard; `behind` in seconds."""
 
@@ -213,6 +221,7 @@ Event = (
     | ShardStarted
     | ShardFinished
     | ShardStopped
+    | ShardLost
     | RecordsPolled
     | RecordsFiltered
     | Pending

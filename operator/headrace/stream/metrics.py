@@ -27,6 +27,7 @@ from headrace.stream.events import (
     RecordsPolled,
     RecordsTrimmed,
     ShardFinished,
+    ShardLost,
     ShardStopped,
     StreamRecreated,
 )
@@ -67,6 +68,7 @@ class Metrics:
         )
         self.trimmed = counter("trimmed_gaps", "Times that the source's retention may have taken records unread.")
         self.recreated = counter("stream_recreations", "Times that the stream was made anew under its name.")
+        self.lost_shards = counter("lost_shards", "Times that a shard was taken from this poller against its will.")
         self.delivery_failures = counter("destination_delivery_failures", "Failure records given up for good.")
         self.publish_errors = counter(
             "destination_publish_errors", "Tries to deliver a failure record that failed.", "reason"
@@ -107,7 +109,7 @@ class MappingMetrics:
         self._followed: set[str] = set()
         for metric in (
             metrics.polled, metrics.filtered_out, metrics.invoked, metrics.failed, metrics.dropped, metrics.delivered,
-            metrics.trimmed, metrics.recreated,
+            metrics.trimmed, metrics.recreated, metrics.lost_shards,
             metrics.delivery_failures, metrics.invocations, metrics.errors, metrics.throttles, metrics.unreachable,
         ):  # fmt: skip
             metric.labels(*labels)  # shows 0 from the start
@@ -179,6 +181,8 @@ class MappingMetrics:
                 metrics.trimmed.labels(*labels).inc()
             case StreamRecreated():
                 metrics.recreated.labels(*labels).inc()
+            case ShardLost():
+                metrics.lost_shards.labels(*labels).inc()
             case RecordsAbandoned(_, count):
                 self.counts.dropped += count
                 metrics.dropped.labels(*labels).inc(count)

@@ -5,15 +5,17 @@ Names, numbers and times only: never what is in a record, nor an answer of a fun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headrace.errors import Reason
+from headrace.notice import WARNING, Notice
 from headrace.stream.events import (
     DiscardDelivered,
     Event,
     RecordsAbandoned,
     RecordsDropped,
     RecordsTrimmed,
+    ShardLost,
     StreamRecreated,
 )
 from headrace.stream.instants import instant
@@ -22,40 +24,33 @@ if TYPE_CHECKING:
     from headrace.records import Gap
     from headrace.stream.retry import Discard
 
-NORMAL, WARNING = "Normal", "Warning"
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """An Event to be: its reason, its type, its message, and the shard it is about ("" for all of them)."""
-
-    reason: str
-    type: str
-    message: str
-    shard_id: str = ""
-
 
 def notice_of(event: Event) -> Notice | None:
     """The notice an event is worth, None for most."""
     match event:
         case DiscardDelivered(shard_id, discard):
             text = f"{_discarded(shard_id, discard)}; the destination has their failure record"
-            return Notice("RecordsDiscarded", WARNING, text, shard_id)
+            return Notice(Reason.RECORDS_DISCARDED, WARNING, text, shard_id)
         case RecordsDropped(shard_id, discard, delivery_failed):
             why = (
                 "the destination did not take their failure record in time"
                 if delivery_failed
                 else "no destination is set"
             )
-            return Notice("RecordsDropped", WARNING, f"{_discarded(shard_id, discard)}; they are lost: {why}", shard_id)
+            return Notice(
+                Reason.RECORDS_DROPPED, WARNING, f"{_discarded(shard_id, discard)}; they are lost: {why}", shard_id
+            )
         case RecordsTrimmed(shard_id, gap):
-            return Notice("RecordsTrimmed", WARNING, _trimmed(shard_id, gap), shard_id)
+            return Notice(Reason.RECORDS_TRIMMED, WARNING, _trimmed(shard_id, gap), shard_id)
         case StreamRecreated(created):
             text = f"the stream was made anew at {instant(created)}; no checkpoint of the former one counts"
-            return Notice("StreamRecreated", WARNING, text)
+            return Notice(Reason.STREAM_RECREATED, WARNING, text)
         case RecordsAbandoned(shard_id, count, first, last):
             text = f"{shard_id}: {count} records, {first} to {last}, were not decided when their stream was deleted"
-            return Notice("RecordsDropped", WARNING, text, shard_id)
+            return Notice(Reason.RECORDS_DROPPED, WARNING, text, shard_id)
+        case ShardLost(shard_id, holder):
+            text = f"{shard_id}: {holder or 'nobody'} holds it now; what was in flight here may come again there"
+            return Notice(Reason.SHARD_LOST, WARNING, text, shard_id)
         case _:
             return None
 
