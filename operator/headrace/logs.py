@@ -86,18 +86,24 @@ def observer(mapping: str) -> Observer:
                 _call(log, event)
             case DiscardDelivered() | DeliveryFailed() | RecordsDropped():
                 _discard(log, event)
-            case ShardStarted(shard_id, after):
-                log.info("shard started", shard=shard_id, after=after)
-            case ShardFinished(shard_id):
-                log.info("shard finished", shard=shard_id)
-            case ShardLost(shard_id, holder):
-                log.warning("shard lost: another poller may read it now", shard=shard_id, holder=holder)
+            case ShardStarted() | ShardFinished() | ShardLost():
+                _shard(log, event)
             case Faulted():
                 _fault(log, event)
             case _:
                 _missed(log, event)
 
     return observe
+
+
+def _shard(log: Any, event: ShardStarted | ShardFinished | ShardLost) -> None:
+    match event:
+        case ShardStarted(shard_id, after):
+            log.info("shard started", shard=shard_id, after=after)
+        case ShardFinished(shard_id):
+            log.info("shard finished", shard=shard_id)
+        case ShardLost(shard_id, holder):
+            log.warning("shard lost: another poller may read it now", shard=shard_id, holder=holder)
 
 
 def _discard(log: Any, event: DiscardDelivered | DeliveryFailed | RecordsDropped) -> None:
