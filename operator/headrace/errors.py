@@ -103,4 +103,8 @@ class StoreError(_Classified):
 
 
 class LeaseLost(HeadraceError):
-    """The shard belongs to another poller now."""
+    """The shard belongs to another poller now: to `holder`, or None where nobody is known to have it."""
+
+    def __init__(self, message: str, holder: str | None = None) -> None:
+        super().__init__(message)
+        self.holder = holder

@@ -1,29 +1,27 @@
 """`headrace poller`: the data plane of one mapping, with its spec, checkpoints and heartbeat in Kubernetes.
 
-Loops: `_follow` runs the newest valid spec, `_beat` renews the heartbeat and notices changes of the mapping,
-`_tell_shards` writes how the shards are doing; `event_recorder.py` posts Events.
+Loops: `_follow` runs the newest valid spec, `_look` notices changes of the mapping, `_tell_shards` writes how the shards
+are doing; `membership.py` keeps up the heartbeat and sees the other pollers, `event_recorder.py` posts Events.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry
 
-from headrace import heartbeat, logs
+from headrace import logs
 from headrace.cluster import ClusterError, ObjectNotFound, connect
 from headrace.errors import InvalidMapping, LeaseLost, StoreError
 from headrace.event_recorder import EventRecorder
-from headrace.heartbeat import RENEW_INTERVAL, TERM, Heartbeat, ReportedCondition
-from headrace.liveness import Liveness
+from headrace.heartbeat import RENEW_INTERVAL, Heartbeat, ReportedCondition
+from headrace.membership import PollerMembership
 from headrace.records import Start, StartingPosition
-from headrace.resources import EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, MappingRef, ref_of
+from headrace.resources import EVENT_SOURCE_MAPPING, MappingRef, ref_of
 from headrace.serving import serve
 from headrace.signals import set_on_signal
 from headrace.spec import parse_mapping, unsupported
@@ -33,19 +31,20 @@ from headrace.stream.mapping import run_mapping
 from headrace.stream.metrics import Metrics
 from headrace.stream.poller import backoff
 from headrace.stream.progress import Progress
-from headrace.stream.stores.kubernetes import Holder, KubernetesStore
+from headrace.stream.stores.kubernetes import KubernetesStore
 from headrace.stream.waiting import first
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from headrace.cluster import Body, Cluster
+    from headrace.records import Holder
     from headrace.spec import EventSourceMapping
     from headrace.stream.aws import AwsSettings
 
 log = structlog.get_logger()
 
 LONGEST_PAUSE = 60.0
-BEAT_PATIENCE = 4.0
-"""Seconds for one renewal; the next one is more worth than a late one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,23 +110,26 @@ class Poller:
         self._seen: int | None = None
         self._news = asyncio.Event()
         self._running: _Running | None = None
-        self._lease: Body | None = None
+        self._store: KubernetesStore | None = None
         self._events = EventRecorder(cluster, self._ref, settings.identity)
-        self._renewed = float("-inf")
+        self._membership = PollerMembership(cluster, self._ref, settings.identity, self._report, self._regain)
         self._take(body)
 
     def alive(self) -> bool:
         """Whether the heartbeat was renewed within its term."""
-        return time.monotonic() - self._renewed < TERM
+        return self._membership.alive
 
     async def run(self) -> None:
         """Works until the stop; then what is in flight ends, checkpoints are written and leases given back."""
         async with asyncio.TaskGroup() as tasks:
-            loops = [tasks.create_task(loop) for loop in (self._beat(), self._tell_shards(), self._events.run())]
+            forever = (self._membership.run(), self._look(), self._tell_shards(), self._events.run())
+            loops = [tasks.create_task(loop) for loop in forever]
             await self._follow()
+            if self._store is not None:
+                await self._store.aclose()
             for loop in loops:
                 loop.cancel()
-        await self._end_heartbeat()
+        await self._membership.aclose()
 
     def _take(self, body: Body) -> None:
         """Notices a new spec; one that cannot be run changes nothing here, and the operator says so in the status."""
@@ -162,86 +164,58 @@ class Poller:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep(mapping, ending))
                 await first(None, self._stop, self._news)
+                if self._stop.is_set():
+                    self._membership.leave()
                 ending.set()
 
     async def _keep(self, mapping: EventSourceMapping, ending: asyncio.Event) -> None:
-        """Runs one spec; after a fault or a lost lease again, as another incarnation."""
+        """Runs one spec; after a fault again. What it holds it keeps over both."""
         failures = 0
         while not ending.is_set():
-            holder = Holder(self._settings.identity, uuid.uuid4().hex[:12])
-            store = KubernetesStore(
-                self._cluster, self._ref, mapping.spec.event_source_arn or "", holder, start_of(mapping)
-            )
-            self._running = _Running(store)
             try:
+                store = await self._store_of(mapping)
+                self._running = _Running(store)
                 await self._run(mapping, self._running, ending)
-            except LeaseLost as error:
-                log.warning("another poller has taken over", mapping=self._key, error=str(error))
-                await self._stand_by(ending)
             except Exception as error:  # noqa: BLE001 - told, and tried again
-                logs.observer(self._key)(Faulted("the mapping", error, backoff(failures + 1, LONGEST_PAUSE)))
+                failures += 1
+                logs.observer(self._key)(Faulted("the mapping", error, backoff(failures, LONGEST_PAUSE)))
+                await first(backoff(failures, LONGEST_PAUSE), ending)
             finally:
                 self._running = None
-                await store.aclose()
-            failures += 1
-            await first(backoff(failures, LONGEST_PAUSE), ending)
+
+    async def _store_of(self, mapping: EventSourceMapping) -> KubernetesStore:
+        """The store of the mapping's stream; only another stream, or start, gets another one."""
+        key = (mapping.spec.event_source_arn or "", start_of(mapping))
+        if self._store is None or (self._store.source, self._store.begins) != key:
+            if self._store is not None:
+                await self._store.aclose()
+            self._store = KubernetesStore(self._cluster, self._ref, *key, self._membership.holder)
+        return self._store
+
+    async def _regain(self, holder: Holder) -> Collection[str]:
+        return await self._store.regain(holder) if self._store is not None else ()
 
     async def _run(self, mapping: EventSourceMapping, running: _Running, ending: asyncio.Event) -> None:
         source = mapping.spec.event_source_arn or ""
         counting = self._metrics.observer(self._ref.namespace, self._ref.name, source, running.health)
         observer = all_of(running.health, running.progress, counting, logs.observer(self._key), self._events)
-        await run_mapping(mapping, running.store, self._settings.aws, observer, ending)
-
-    async def _stand_by(self, ending: asyncio.Event) -> None:
-        """Waits while somebody alive holds a shard."""
-        liveness = Liveness(time.monotonic)
-        while not ending.is_set():
-            try:
-                if not await self._others(liveness):
-                    return
-            except ClusterError as error:
-                log.warning("the holders cannot be read", mapping=self._key, error=error.message)
-            await first(RENEW_INTERVAL, ending)
-
-    async def _others(self, liveness: Liveness) -> set[str]:
-        """Who else is alive and holds a shard."""
-        leases = await self._cluster.select(LEASE, self._ref.namespace, self._ref.selector)
-        shards = await self._cluster.select(SHARD_LEASE, self._ref.namespace, self._ref.selector)
-        alive = {heartbeat.heartbeat_of(lease).identity for lease in liveness.alive(self._ref.key, leases)}
-        return alive.intersection(shard.get("status", {}).get("holder") for shard in shards) - {self._settings.identity}
-
-    async def _beat(self) -> None:
-        """Renews the heartbeat and looks at the mapping; an API that does not answer stops nothing."""
-        while True:
-            began = time.monotonic()
-            try:
-                async with asyncio.timeout(BEAT_PATIENCE):
-                    await self._renew(began)
-                    await self._look()
-            except (ClusterError, TimeoutError) as error:
-                log.warning("the heartbeat could not be renewed", mapping=self._key, error=str(error) or "timed out")
-            await asyncio.sleep(max(0.0, began + RENEW_INTERVAL - time.monotonic()))
+        await run_mapping(mapping, running.store, self._settings.aws, observer, ending, self._membership)
 
     async def _look(self) -> None:
-        body = await self._cluster.find(EVENT_SOURCE_MAPPING, self._ref.namespace, self._ref.name)
-        if body is not None and body["metadata"]["uid"] == self._ref.uid:
-            self._take(body)
+        """Notices changes of the mapping, and its end; an API that does not answer stops nothing."""
+        while True:
+            await asyncio.sleep(RENEW_INTERVAL)
+            try:
+                body = await self._cluster.find(EVENT_SOURCE_MAPPING, self._ref.namespace, self._ref.name)
+            except ClusterError as error:
+                log.warning("the mapping could not be read", mapping=self._key, error=error.message)
+                continue
+            if body is not None and body["metadata"]["uid"] == self._ref.uid:
+                self._take(body)
+                continue
+            log.info("the mapping is gone", mapping=self._key)
+            self._stop.set()
             return
-        log.info("the mapping is gone", mapping=self._key)
-        self._stop.set()
-
-    async def _renew(self, moment: float) -> None:
-        renewed = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        wanted = heartbeat.lease(self._ref, self._report(), renewed)
-        name = wanted["metadata"]["name"]
-        known, self._lease = self._lease, None  # forgotten unless this write succeeds
-        known = known or await self._cluster.find(LEASE, self._ref.namespace, name)
-        if known is None:
-            self._lease = await self._cluster.create(LEASE, wanted)
-        else:
-            wanted["metadata"]["resourceVersion"] = known["metadata"]["resourceVersion"]
-            self._lease = await self._cluster.replace(LEASE, wanted)
-        self._renewed = moment
 
     def _report(self) -> Heartbeat:
         mapping, running = self._mapping, self._running
@@ -258,6 +232,8 @@ class Poller:
             round(age) if age is not None else None,
             report.shards_total,
             report.shards_blocked,
+            report.shards_ready,
+            len(running.progress.facts),
         )
 
     async def _tell_shards(self) -> None:
@@ -275,16 +251,6 @@ class Poller:
                     )
                 except (StoreError, LeaseLost) as error:
                     log.debug("a shard's facts were not written", shard=shard_id, error=str(error))
-
-    async def _end_heartbeat(self) -> None:
-        """Says goodbye, so that nobody has to wait for the term to pass."""
-        if self._lease is None:
-            return
-        try:
-            async with asyncio.timeout(BEAT_PATIENCE):
-                await self._cluster.delete(LEASE, self._lease)
-        except (ClusterError, TimeoutError) as error:
-            log.warning("the heartbeat could not be ended", mapping=self._key, error=str(error) or "timed out")
 
 
 def start_of(mapping: EventSourceMapping) -> Start | None:

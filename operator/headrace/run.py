@@ -17,6 +17,7 @@ from headrace.serving import serve
 from headrace.stream.events import Faulted, Observer, all_of
 from headrace.stream.health import Health
 from headrace.stream.mapping import run_mapping
+from headrace.stream.membership import Alone
 from headrace.stream.metrics import Counts, MappingMetrics, Metrics
 from headrace.stream.poller import backoff
 from headrace.stream.stores.sqlite import SqliteFile, SqliteStore
@@ -113,7 +114,7 @@ class Run:
         while not self.stop.is_set():
             try:
                 store = SqliteStore(state, identity)
-                await run_mapping(one.mapping, store, self.settings.aws, one.observer, self.stop)
+                await run_mapping(one.mapping, store, self.settings.aws, one.observer, self.stop, Alone())
             except Exception as error:  # noqa: BLE001 - told, and tried again
                 failures += 1
                 pause = backoff(failures, 10.0)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from headrace.stream.classify import Outcome
     from headrace.stream.destinations import Destination
     from headrace.stream.functions import Function
+    from headrace.stream.membership import Permit
     from headrace.stream.retry import Discard, State
     from headrace.stream.settings import Delivery
 
@@ -69,7 +70,7 @@ class BatchDelivery:
     function: Function
     destination: Destination | None
     observer: Observer
-    stop: asyncio.Event
+    permit: Permit
 
     async def settle(self, batch: Batch, window: Window | None, lane: int, attempts: int, note: Note) -> None:
         """Works on a batch until it is decided, or the stop finds it waiting; every step is noted before the next.
@@ -78,13 +79,15 @@ class BatchDelivery:
         """
         policy = self.delivery.policy
         state = retry.start(batch, attempts, window)
-        while not self.stop.is_set() or retry.just_given_up(state):
+        while not self.permit.leave.is_set() or retry.just_given_up(state):
+            if not await self.permit.opened():
+                return
             before = state
             state, action = retry.decide(state, time.time(), policy)
             if isinstance(action, retry.Done):
                 return
             if isinstance(action, retry.Wait):
-                await first(action.until - time.time(), self.stop)
+                await first(action.until - time.time(), self.permit.leave)
                 continue
             event = await self._do(action, lane)
             state = retry.step(state, event, time.time(), policy, random.random())  # noqa: S311 - jitter

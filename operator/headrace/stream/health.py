@@ -49,6 +49,8 @@ class Report:
     last_processing_result: str
     iterator_age_seconds: float | None
     shards_total: int | None
+    shards_ready: int | None
+    """Of the total those that wait for no parent."""
     shards_blocked: int
 
 
@@ -178,6 +180,7 @@ class Health:
             last_processing_result=self.last_processing_result,
             iterator_age_seconds=max(ages) if ages else None,
             shards_total=self._listed.total if self._listed else None,
+            shards_ready=self._listed.total - self._listed.waiting if self._listed else None,
             shards_blocked=sum(
                 max(view.setbacks.values(), default=0) >= BLOCKED_AFTER for view in self._shards.values()
             ),

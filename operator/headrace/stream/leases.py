@@ -149,7 +149,7 @@ def decide(
     share = -(-len(claims) // (len(members) + 1))
     load = Counter(claim.holder for claim in claims if claim.holder is not None)
     load[me] = len([one for one in running if one not in giving])
-    unheld = [claim for claim in claims if claim.shard_id not in running and _is_free(me, view, claim)]
+    unheld = [claim for claim in claims if claim.shard_id not in running and is_free(me, view, claim.holder)]
     take = _take(me, unheld, members, share - load[me])
     load[me] += len(take)
     ask = _ask(me, claims, members, load, asked) if load[me] < share else None
@@ -172,27 +172,31 @@ def _ask(
 ) -> str | None:
     """One shard of the most loaded poller, the same until it came or asking has no sense any more."""
     givers = {beat.holder for beat in members if load[beat.holder] >= load[me] + 2}
-    held = {claim.shard_id: claim.holder for claim in claims if claim.holder in givers}
+    held = {claim.shard_id: claim.holder for claim in claims if claim.holder is not None and claim.holder in givers}
     if asked in held:
         return asked
     most = max((load[holder] for holder in givers), default=0)
-    candidates = [shard_id for shard_id, holder in held.items() if holder is not None and load[holder] == most]
+    candidates = [shard_id for shard_id, holder in held.items() if load[holder] == most]
     return min(candidates, key=lambda shard_id: _order(me, shard_id), default=None)
 
 
 def _give(me: Holder, running: Collection[str], members: Sequence[Beat], load: Counter[Holder]) -> tuple[str, ...]:
     """One shard that a less loaded poller asks for: the one asked for by the least loaded."""
-    asking = [beat for beat in members if beat.asks in running and load[me] >= load[beat.holder] + 2]
-    chosen = min(asking, key=lambda beat: (load[beat.holder], beat.holder.identity), default=None)
-    return (chosen.asks,) if chosen is not None and chosen.asks is not None else ()
+    asking = [
+        (load[beat.holder], beat.holder.identity, beat.asks)
+        for beat in members
+        if beat.asks is not None and beat.asks in running and load[me] >= load[beat.holder] + 2
+    ]
+    return (min(asking)[2],) if asking else ()
 
 
 def _was_mine(me: Holder, claim: Claim) -> bool:
     return claim.holder is not None and claim.holder.identity == me.identity
 
 
-def _is_free(me: Holder, view: View, claim: Claim) -> bool:
-    return claim.holder is None or _was_mine(me, claim) or view.expired(claim.holder)
+def is_free(me: Holder, view: View, holder: Holder | None) -> bool:
+    """Whether a shard with this holder may be taken: nobody's, one's own of a former life, or that of a dead one."""
+    return holder is None or holder.identity == me.identity or view.expired(holder)
 
 
 def _any_life(holder: Holder) -> Holder:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from headrace.errors import DestinationError, LeaseLost, Reason, SourceError, StoreError
-from headrace.records import Checkpoint, Gap, Shard, Start, StartingPosition
+from headrace.records import Checkpoint, Gap, Lease, Shard, Start, StartingPosition
 from headrace.stream import shards as lineage
 from headrace.stream.checkpoints import CheckpointWriter
 from headrace.stream.destinations import open_destination
@@ -25,31 +25,40 @@ from headrace.stream.events import (
     RecordsAbandoned,
     RecordsTrimmed,
     ShardFinished,
+    ShardLost,
     ShardsListed,
     ShardStarted,
     ShardStopped,
     StreamRecreated,
 )
 from headrace.stream.functions import open_function
+from headrace.stream.leases import Claim
+from headrace.stream.membership import Permit
 from headrace.stream.poller import ShardPoller, backoff
 from headrace.stream.settings import delivery_of
 from headrace.stream.sources import open_source
 from headrace.stream.waiting import first
+from headrace.stream.working import keep_working
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from headrace.records import Polled
     from headrace.spec import EventSourceMapping
     from headrace.stream.aws import AwsSettings
     from headrace.stream.destinations import Destination
     from headrace.stream.functions import Function
+    from headrace.stream.membership import Membership
     from headrace.stream.settings import Delivery
     from headrace.stream.sources import ShardReader, Source
     from headrace.stream.stores import CheckpointStore
 
 LISTING_INTERVAL = 60.0
 """Seconds between two listings of a stream's shards; the end of a shard lists them at once."""
+UNSETTLED_INTERVAL = 0.25
+"""Least seconds between two reads of the leases while shards are on their way from one poller to another."""
+UNSETTLED_PER_SHARD = 0.002
+"""What every shard adds to that, so that large streams do not burden the store."""
 DOUBT_INTERVAL = 5.0
 """Least seconds from a listing to one that a shard asks for because its stream seems to be gone."""
 LONGEST_PAUSE = 10.0
@@ -57,9 +66,14 @@ LONGEST_PAUSE = 10.0
 
 
 async def run_mapping(
-    mapping: EventSourceMapping, store: CheckpointStore, aws: AwsSettings, observer: Observer, stop: asyncio.Event
+    mapping: EventSourceMapping,
+    store: CheckpointStore,
+    aws: AwsSettings,
+    observer: Observer,
+    stop: asyncio.Event,
+    membership: Membership,
 ) -> None:
-    """Processes a mapping's records until `stop` is set and what was in flight is finished; raises LeaseLost."""
+    """Processes what of a mapping's shards falls to this poller, until `stop` is set and the calls in flight ended."""
     async with AsyncExitStack() as opened:
         source = open_source(mapping, aws)
         opened.push_async_callback(source.aclose)
@@ -68,90 +82,118 @@ async def run_mapping(
         destination = open_destination(mapping, aws)
         if destination is not None:
             opened.push_async_callback(destination.aclose)
-        run = _MappingRun(mapping, delivery_of(mapping), source, function, destination, store, observer, stop)
-        await run.run()
+        delivery = delivery_of(mapping)
+        await MappingRun(mapping, delivery, source, function, destination, store, membership, observer, stop).run()
 
 
 @dataclass(slots=True)
-class _MappingRun:
+class MappingRun:
+    """One mapping's data plane in this process."""
+
     mapping: EventSourceMapping
     delivery: Delivery
     source: Source
     function: Function
     destination: Destination | None
     store: CheckpointStore
+    membership: Membership
     observer: Observer
     stop: asyncio.Event
     created: float | None = None
     """When the stream that is being read was made."""
-    running: set[str] = field(default_factory=set)
+    running: dict[str, Permit] = field(default_factory=dict)
+    shards: dict[str, Shard] = field(default_factory=dict)
+    """The shards that are being read, or were."""
     children: dict[str, Shard] = field(default_factory=dict)
     """Shards that reads have named and no listing yet."""
+    known: frozenset[str] = frozenset()
+    """The shards whose leases were there when they were read last."""
     listed: Sequence[Shard] = ()
     listed_at: float = float("-inf")
+    unlisted: bool = True
+    """Whether the source is to be listed at the next look."""
     relist: asyncio.Event = field(default_factory=asyncio.Event)
     ending: asyncio.Event = field(default_factory=asyncio.Event)
     """Set with the stop, or when the stream turns out to be another one of its name."""
 
     async def run(self) -> None:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                checking = tasks.create_task(self._check_destination())
-                while not self.stop.is_set():
-                    await self._read_stream()
-                checking.cancel()
-        except BaseExceptionGroup as group:
-            lost, rest = group.split(LeaseLost)
-            if lost is None or rest is not None:
-                raise
-            raise LeaseLost(str(_innermost(lost))) from group
+        """Until the stop; what a shard meets, its lost lease among it, ends neither the others nor this."""
+        self.membership.on_lost = self.lose
+        async with asyncio.TaskGroup() as tasks:
+            checking = tasks.create_task(self._check_destination())
+            while not self.stop.is_set():
+                await self._read_stream()
+            checking.cancel()
+
+    def lose(self, shard_ids: Collection[str]) -> None:
+        """These shards are others' now: whatever is in flight of them is cut short, and nothing of it stored."""
+        for shard_id in shard_ids:
+            if shard_id in self.running:
+                self.running[shard_id].lost.set()
 
     async def _read_stream(self) -> None:
         """Reads one incarnation of the stream: until the stop, or until another one has taken its name.
 
         Whatever reads the old one is at rest before the next is begun, so that nothing of it is stored with the new.
         """
-        self.created, self.listed, self.ending = None, (), asyncio.Event()
+        self.created, self.listed, self.unlisted, self.ending = None, (), True, asyncio.Event()
         self.running.clear()
         self.children.clear()
         async with asyncio.TaskGroup() as tasks:
             stopping = tasks.create_task(self._end_with_stop())
             await self._start_shards(tasks)
-            self.ending.set()
             stopping.cancel()
 
     async def _end_with_stop(self) -> None:
         await self.stop.wait()
+        self._end()
+
+    def _end(self) -> None:
         self.ending.set()
+        for permit in self.running.values():
+            permit.leave.set()
 
     async def _start_shards(self, tasks: asyncio.TaskGroup) -> None:
-        """Lists the shards from time to time and whenever one has ended, and starts those whose turn has come."""
+        """Lists the source from time to time and whenever a shard has ended; starts and leaves shards in between."""
         failures = 0
         while not self.ending.is_set():
-            self.relist.clear()
             try:
-                await self._start_listed(tasks)
-                failures, pause = 0, LISTING_INTERVAL
-            except LeaseLost:
-                raise
-            except Exception as error:  # noqa: BLE001 - a listing that fails stops no shard that is being read
+                pause = await self._look(tasks)
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - a look that fails stops no shard that is being read
                 failures += 1
                 pause = backoff(failures, LONGEST_PAUSE)
                 self._tell_unlisted(error, pause)
-            await first(pause, self.ending, self.relist)
+            await first(pause, self.ending, self.relist, self.membership.news)
 
-    async def _start_listed(self, tasks: asyncio.TaskGroup) -> None:
+    async def _look(self, tasks: asyncio.TaskGroup) -> float:
+        """One look at what has changed; gives the seconds to the next one that nothing asks for."""
+        overdue = time.monotonic() - self.listed_at >= LISTING_INTERVAL
+        self.unlisted = self.unlisted or self.relist.is_set() or overdue
+        self.membership.news.clear()
+        self.relist.clear()
+        settled = True
+        if self.listed:
+            settled = await self._assign(tasks)  # what a shard's end has named need not wait for the listing
+        if self.unlisted:
+            if not await self._list():
+                return 0.0
+            self.unlisted = False
+            settled = await self._assign(tasks)
+        rest = LISTING_INTERVAL - (time.monotonic() - self.listed_at)
+        return rest if settled else min(rest, max(UNSETTLED_INTERVAL, UNSETTLED_PER_SHARD * len(self.known)))
+
+    async def _list(self) -> bool:
+        """Lists the source; False when the stream is not the one that is being read any more."""
         self.listed_at = time.monotonic()
-        if self.children and self.listed:
-            await self._start_ready(tasks)  # what a shard's end has named need not wait for the listing
         if not await self._same_stream():
-            self.ending.set()
-            return
+            self._end()
+            return False
         self.listed = await self.source.shards()
         for shard in self.listed:
             self.children.pop(shard.shard_id, None)
         self._condition(ConditionType.SOURCE_REACHABLE, None)
-        await self._start_ready(tasks)
+        return True
 
     async def _same_stream(self) -> bool:
         """Whether the stream is the one that is being read; the first look says which, to the store too."""
@@ -171,34 +213,62 @@ class _MappingRun:
         at_timestamp = spec.starting_position is StartingPosition.AT_TIMESTAMP
         return Start(spec.starting_position_timestamp) if at_timestamp else Start()
 
-    async def _start_ready(self, tasks: asyncio.TaskGroup) -> None:
+    async def _assign(self, tasks: asyncio.TaskGroup) -> bool:
+        """Reads the leases, then starts and leaves shards as it falls to this poller; True once all is in its place."""
         shards = (*self.listed, *self.children.values())
         start = await self.store.start() or await self.store.pin(await self._resolve_start())
-        checkpoints = await self._checkpoints(shards)
+        leases = await self._leases(shards)
+        shards = tuple({lease.shard.shard_id: lease.shard for lease in leases.values()}.values())
+        checkpoints = {shard_id: lease.checkpoint for shard_id, lease in leases.items()}
         ready = lineage.startable(shards, checkpoints)
-        for shard in ready:
-            if shard.shard_id not in self.running:
-                self.running.add(shard.shard_id)
-                self.observer(ShardStarted(shard.shard_id, _after(checkpoints, shard)))
-                tasks.create_task(self._keep_shard(shard, checkpoints.get(shard.shard_id, Checkpoint()), start))
-        unfinished = [shard for shard in shards if not checkpoints.get(shard.shard_id, Checkpoint()).finished]
+        self.lose([one for one in self.running if not self.membership.may_run(leases[one].holder)])
+        claims = [Claim(shard.shard_id, leases[shard.shard_id].holder) for shard in ready]
+        giving = {shard_id for shard_id, one in self.running.items() if one.leave.is_set()}
+        moves = self.membership.decide(claims, self.running.keys(), giving)
+        for shard_id in moves.give:
+            self.running[shard_id].given = True
+            self.running[shard_id].leave.set()
+        async with asyncio.TaskGroup() as taking:
+            for shard_id in moves.take:
+                taking.create_task(self._start(tasks, leases[shard_id].shard, start))
+        unfinished = [shard for shard in shards if not checkpoints[shard.shard_id].finished]
         self.observer(ShardsListed(len(unfinished), len(unfinished) - len(ready)))
+        return moves.settled and {shard.shard_id for shard in self.listed} <= leases.keys()
 
-    async def _checkpoints(self, shards: Sequence[Shard]) -> Mapping[str, Checkpoint]:
-        """Every checkpoint, those of shards that have none yet and are being read among them.
+    async def _start(self, tasks: asyncio.TaskGroup, shard: Shard, start: Start) -> None:
+        """Takes a shard and begins to read it; what keeps it from being taken holds up no other."""
+        try:
+            checkpoint = await self.store.take(shard.shard_id)
+        except (StoreError, LeaseLost) as error:
+            self.observer(Faulted(f"taking {shard.shard_id}", error, UNSETTLED_INTERVAL))
+            return
+        if checkpoint is not None and not self.ending.is_set():
+            self.running[shard.shard_id] = Permit(self.membership.fence)
+            self.shards[shard.shard_id] = shard
+            self.observer(ShardStarted(shard.shard_id, checkpoint.sequence_number))
+            tasks.create_task(self._keep_shard(shard.shard_id, checkpoint, start))
+
+    async def _leases(self, shards: Sequence[Shard]) -> Mapping[str, Lease]:
+        """Every shard's lease; one that is being read here has one whatever the source lists and the store has yet.
 
         A parent that nobody reads and the source has forgotten has no record left: it is finished as it is, and told.
         """
-        found = dict.fromkeys(self.running, Checkpoint()) | dict(await self.store.load(shards))
-        expired = [one for one in lineage.expired(shards, found) if one not in self.running]
-        if expired:
-            await self.store.load([*shards, *map(Shard, expired)])
-        for shard_id in expired:
-            after = found[shard_id].sequence_number
-            found[shard_id] = Checkpoint(after, finished=True)
-            await self.store.save(shard_id, found[shard_id])
-            self.observer(RecordsTrimmed(shard_id, Gap(after, None)))
-        return found
+        reading = {shard_id: Lease(self.shards[shard_id]) for shard_id in self.running}
+        leases = reading | dict(await self.store.load(shards))
+        if not self.known.issuperset(leases):
+            self.membership.tell_change()
+        self.known = frozenset(leases)
+        for shard_id in lineage.expired(shards, {one: lease.checkpoint for one, lease in leases.items()}):
+            lease = leases[shard_id]
+            if shard_id in self.running or not self.membership.is_free(lease.holder):
+                continue
+            if await self.store.take(shard_id) is not None:
+                after = lease.checkpoint.sequence_number
+                leases[shard_id] = replace(lease, checkpoint=Checkpoint(after, finished=True))
+                await self.store.save(shard_id, leases[shard_id].checkpoint)
+                await self.store.release(shard_id)
+                self.observer(RecordsTrimmed(shard_id, Gap(after, None)))
+        return leases
 
     async def _resolve_start(self) -> Start:
         """LATEST becomes the source's time of now: whoever starts later, or again, starts from there too."""
@@ -211,37 +281,42 @@ class _MappingRun:
             case _:
                 return Start()
 
-    async def _keep_shard(self, shard: Shard, checkpoint: Checkpoint, start: Start) -> None:
-        """Runs one shard; a fault of our own is told, and the shard goes on from where it is decided."""
-        failures = 0
-        while not self.ending.is_set():
-            writer = CheckpointWriter(
-                self.store, shard.shard_id, checkpoint, self.observer, lambda n: backoff(n, LONGEST_PAUSE), self.ending
-            )
-            reader = _ListeningReader(
-                self.source.reader(shard.shard_id, lineage.position(checkpoint, start)), shard.shard_id, self
-            )
-            poller = ShardPoller(
-                shard.shard_id, self.delivery, reader, self.function, self.destination, writer, self.tell, self.ending
-            )
-            try:
-                finished = await poller.run()
-            except ExceptionGroup as group:
-                if group.subgroup(LeaseLost) is not None:
-                    raise LeaseLost(shard.shard_id) from group
-                failures += 1
-                pause = backoff(failures, LONGEST_PAUSE)
-                self.observer(Faulted(f"shard {shard.shard_id}", group, pause))
-                checkpoint = writer.newest
-                await first(pause, self.ending)
-                continue
-            if poller.undecided and not self.stop.is_set():
-                left = poller.undecided
-                self.observer(RecordsAbandoned(shard.shard_id, len(left), left[0], left[-1]))
-            self.observer(ShardFinished(shard.shard_id) if finished else ShardStopped(shard.shard_id))
-            if finished:
-                self.relist.set()
-            return
+    async def _keep_shard(self, shard_id: str, checkpoint: Checkpoint, start: Start) -> None:
+        """Runs one shard to its end, its leave or its loss."""
+        permit = self.running[shard_id]
+
+        def open_poller(newest: Checkpoint) -> ShardPoller:
+            return self._poller(shard_id, permit, newest, start)
+
+        finished = False
+        undecided: tuple[str, ...] = ()
+        try:
+            finished, undecided = await keep_working(shard_id, permit, checkpoint, open_poller, self.observer)
+        except LeaseLost as error:
+            permit.given = True
+            self.observer(ShardLost(shard_id, error.holder))
+        if undecided and self.ending.is_set() and not self.stop.is_set():
+            self.observer(RecordsAbandoned(shard_id, len(undecided), undecided[0], undecided[-1]))
+        self.observer(ShardFinished(shard_id) if finished else ShardStopped(shard_id))
+        if finished:
+            self.relist.set()
+        if finished or permit.given or self.membership.leaving:
+            await self._release(shard_id)
+        del self.running[shard_id], self.shards[shard_id]
+        self.membership.news.set()
+
+    def _poller(self, shard_id: str, permit: Permit, checkpoint: Checkpoint, start: Start) -> ShardPoller:
+        pauses = lambda n: backoff(n, LONGEST_PAUSE)  # noqa: E731
+        writer = CheckpointWriter(self.store, shard_id, checkpoint, self.observer, pauses, permit.leave)
+        reader = _ListeningReader(self.source.reader(shard_id, lineage.position(checkpoint, start)), shard_id, self)
+        return ShardPoller(shard_id, self.delivery, reader, self.function, self.destination, writer, self.tell, permit)
+
+    async def _release(self, shard_id: str) -> None:
+        try:
+            await self.store.release(shard_id)
+        except StoreError as error:
+            self.observer(Faulted(f"giving back {shard_id}", error, 0.0))
+        self.membership.tell_change()
 
     def tell(self, event: Event) -> None:
         """What a shard tells; when its stream seems to be gone, the listing finds out about it."""
@@ -290,7 +365,7 @@ class _ListeningReader:
 
     reader: ShardReader
     shard_id: str
-    run: _MappingRun
+    run: MappingRun
 
     async def read(self) -> Polled:
         polled = await self.reader.read()
@@ -299,12 +374,3 @@ class _ListeningReader:
         for child in polled.children:
             self.run.children[child.shard_id] = child
         return polled
-
-
-def _innermost(group: BaseException) -> BaseException:
-    return _innermost(group.exceptions[0]) if isinstance(group, BaseExceptionGroup) else group
-
-
-def _after(checkpoints: Mapping[str, Checkpoint], shard: Shard) -> str | None:
-    checkpoint = checkpoints.get(shard.shard_id)
-    return checkpoint.sequence_number if checkpoint else None

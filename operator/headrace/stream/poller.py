@@ -28,10 +28,11 @@ from headrace.stream.lanes import Lane, Lanes
 from headrace.stream.waiting import first
 
 if TYPE_CHECKING:
-    from headrace.records import Batch, Polled, Window
+    from headrace.records import Batch, Checkpoint, Polled, Window
     from headrace.stream.checkpoints import CheckpointWriter
     from headrace.stream.destinations import Destination
     from headrace.stream.functions import Function
+    from headrace.stream.membership import Permit
     from headrace.stream.settings import Delivery
     from headrace.stream.sources import ShardReader
 
@@ -64,21 +65,26 @@ class ShardPoller:
         destination: Destination | None,
         checkpoints: CheckpointWriter,
         observer: Observer,
-        stop: asyncio.Event,
+        permit: Permit,
     ) -> None:
         self._shard_id = shard_id
         delivery = replace(delivery, origin=replace(delivery.origin, shard_id=shard_id))
         self._filter = delivery.filter
-        self._deliver = BatchDelivery(shard_id, delivery, function, destination, observer, stop)
+        self._deliver = BatchDelivery(shard_id, delivery, function, destination, observer, permit)
         self._reader = reader
         self._checkpoints = checkpoints
         self._observer = observer
-        self._stop = stop
+        self._leave = permit.leave
         self._lanes = Lanes(delivery.factor, delivery.limits, checkpoints.newest, time.time())
         self._at_work = [_LaneAtWork(lane) for lane in self._lanes.all]
         self._room = asyncio.Event()
         self._room.set()
         self._at_tip = False
+
+    @property
+    def newest(self) -> Checkpoint:
+        """How far the shard is decided, whether or not that is stored."""
+        return self._checkpoints.newest
 
     @property
     def undecided(self) -> tuple[str, ...]:
@@ -189,7 +195,7 @@ class ShardPoller:
     async def _work_lane(self, each: _LaneAtWork) -> None:
         """Until the shard has ended or the stop is asked for."""
         buffer = each.lane.buffer
-        while not self._stop.is_set():
+        while not self._leave.is_set():
             each.changed.clear()
             each.head, window = buffer.take_for_call(time.time())
             if each.head or window is not None:
@@ -200,7 +206,7 @@ class ShardPoller:
                 return
             else:
                 due = buffer.due()
-                await first(None if due is None else due - time.time(), self._stop, each.changed)
+                await first(None if due is None else due - time.time(), self._leave, each.changed)
 
     async def _settle(self, each: _LaneAtWork, window: Window | None) -> None:
         """One batch, or a window's final call: every step of it is noted with the lanes, and stored."""

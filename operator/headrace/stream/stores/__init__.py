@@ -1,4 +1,4 @@
-"""Where checkpoints lie: a Protocol, and one file per home."""
+"""Where checkpoints and leases lie: a Protocol, and one file per home."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from headrace.records import Checkpoint, Shard, Start
+    from headrace.records import Checkpoint, Lease, Shard, Start
 
 
 class CheckpointStore(Protocol):
-    """The checkpoints of one mapping. Every method raises StoreError when the store does not answer."""
+    """The leases and checkpoints of one mapping, as one of its pollers sees them.
+
+    Every method raises StoreError when the store does not answer.
+    """
 
     write_interval: float
     """Least seconds between two writes of one shard while records flow; 0 writes every checkpoint at once."""
@@ -32,17 +35,28 @@ class CheckpointStore(Protocol):
         """
         ...
 
-    async def load(self, shards: Sequence[Shard], /) -> Mapping[str, Checkpoint]:
-        """The checkpoint of every shard that has one, whether or not it is among `shards`.
+    async def load(self, shards: Sequence[Shard], /) -> Mapping[str, Lease]:
+        """The lease of every shard of `shards` and of every other one that is stored; makes those that are missing.
 
-        `shards` is what the source lists now; a store that keeps an object per shard makes the missing ones here.
+        A window is not read; `take` does. A lease of a stream made later than the one adopted is left out.
+        """
+        ...
+
+    async def take(self, shard_id: str) -> Checkpoint | None:
+        """Holds a shard of the last `load` from now on, and gives its checkpoint.
+
+        None: the lease has changed since, so that whether it may be taken is to be decided anew.
         """
         ...
 
     async def save(self, shard_id: str, checkpoint: Checkpoint) -> None:
-        """Stores a checkpoint; raises LeaseLost when the shard has another holder, which must then be obeyed."""
+        """Stores a held shard's checkpoint; raises LeaseLost when it has another holder, which must then be obeyed."""
+        ...
+
+    async def release(self, shard_id: str) -> None:
+        """Gives a shard back; it is not held any more even when that cannot be stored, nor when it was lost."""
         ...
 
     async def aclose(self) -> None:
-        """Frees what the store holds."""
+        """Gives back what is held, and frees what the store holds."""
         ...

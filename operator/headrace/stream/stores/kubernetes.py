@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,16 +16,18 @@ from typing import TYPE_CHECKING
 
 from headrace.cluster import ClusterError, ObjectNotFound
 from headrace.errors import LeaseLost, Reason, StoreError
-from headrace.records import Checkpoint, Shard, Start
+from headrace.records import Checkpoint, Holder, Lease, Shard, Start
 from headrace.resources import SHARD_LEASE, MappingRef
 from headrace.stream.instants import instant
 from headrace.stream.progress import HELD, ShardFacts
 from headrace.stream.shards import startable
 from headrace.stream.stores.lease_status import (
+    AVAILABLE,
     FINISHED,
     WAITING,
     advanced,
     checkpoint_of,
+    holder_of,
     released,
     state_names,
     status_of,
@@ -50,24 +53,12 @@ _PARALLEL = 16
 _RETRIED = frozenset({0, 409})
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who writes: a pod or host, and which of its lives."""
-
-    identity: str
-    incarnation: str
-
-    def holds(self, lease: Body) -> bool:
-        """Whether a ShardLease is held by this very life."""
-        status = status_of(lease)
-        return status.get("holder") == self.identity and status.get("incarnation") == self.incarnation
-
-
 @dataclass(slots=True)
 class _Lease:
-    """A ShardLease as last seen; whoever writes it holds the lock."""
+    """A ShardLease that is held, as last seen, and the life that holds it; whoever writes it holds the lock."""
 
     body: Body
+    holder: Holder
     window: Window | None = None
     states: list[Body] | None = None
     """The WindowStates there are of it; None until one is written."""
@@ -77,7 +68,7 @@ class _Lease:
 
 
 class KubernetesStore:
-    """The ShardLeases of one mapping, taken on first sight: a predecessor's next write fails with LeaseLost.
+    """The ShardLeases of one mapping, in the name of one poller.
 
     `source` is the stream's ARN: where no rule keeps it from being changed, another stream's checkpoints are not taken
     for this one's. `start` is where the mapping begins when that follows from the mapping itself, else None.
@@ -90,98 +81,148 @@ class KubernetesStore:
         cluster: Cluster,
         mapping: MappingRef,
         source: str,
-        holder: Holder,
         start: Start | None,
+        holder: Holder,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._cluster = cluster
         self._mapping = mapping
-        self._source = source
+        self.source = source
+        self.begins = start
         self._holder = holder
-        self._start = start
         self._clock = clock
         self._created: str | None = None
+        self._found: dict[str, Body] = {}
         self._leases: dict[str, _Lease] = {}
         self._parallel = asyncio.Semaphore(_PARALLEL)
-        self._states = WindowStates(cluster, mapping, holder.incarnation)
+        self._states = WindowStates(cluster, mapping, uuid.uuid4().hex[:12])
 
     async def start(self) -> Start | None:
         """Where the mapping starts, as far as its creation time decides it."""
-        return self._start
+        return self.begins
 
     async def pin(self, start: Start) -> Start:
         """Nothing needs storing: what decides the start is in the mapping and does not change."""
-        return self._start or start
+        return self.begins or start
 
     async def adopt(self, created: float, _restart: Start) -> bool:
         """Leases of another stream of this name count as made by nobody; each is written anew when it is taken."""
         mark = instant(created)
-        marks = {body["spec"].get("streamCreatedAt") for body in (await self._found()).values()} - {None}
+        marks = {body["spec"].get("streamCreatedAt") for body in (await self._find()).values()} - {None}
         if mark != self._created:
             await self.aclose()
-            self._leases, self._created = {}, mark
+            self._created = mark
         return bool(marks) and mark not in marks
 
-    async def _found(self) -> dict[str, Body]:
+    async def _find(self) -> dict[str, Body]:
         """The leases of the mapping and its stream's name, by shard."""
         with _told_as_store_error():
             bodies = await self._cluster.select(SHARD_LEASE, self._mapping.namespace, self._mapping.selector)
         return {body["spec"]["shardId"]: body for body in bodies if self._is_ours(body)}
 
-    async def load(self, shards: Sequence[Shard]) -> Mapping[str, Checkpoint]:
-        """Every checkpoint. Takes the leases of unfinished `shards`, making missing ones; LeaseLost: one was taken."""
-        found = await self._found()
-        checkpoints = {shard_id: checkpoint_of(body) for shard_id, body in found.items() if self._is_current(body)}
-        ready = {shard.shard_id for shard in startable(shards, checkpoints)}
+    async def load(self, shards: Sequence[Shard]) -> Mapping[str, Lease]:
+        """Every lease, the missing ones made first, held by nobody."""
+        found = await self._find()
+        missing = [shard for shard in shards if shard.shard_id not in found]
+        if missing:
+            checkpoints = {shard_id: checkpoint_of(body) for shard_id, body in found.items()}
+            ready = {shard.shard_id for shard in startable(shards, checkpoints)}
+            made = await self._make({shard: AVAILABLE if shard.shard_id in ready else WAITING for shard in missing})
+            found |= {body["spec"]["shardId"]: body for body in made}
+        self._found = {shard_id: body for shard_id, body in found.items() if not self._is_newer(body)}
+        listed = {shard.shard_id: shard for shard in shards}
+        return {
+            shard_id: Lease(
+                listed.get(shard_id) or Shard(shard_id, tuple(body["spec"].get("parents") or ())),
+                checkpoint_of(body) if self._is_current(body) else Checkpoint(),
+                holder_of(body),
+            )
+            for shard_id, body in self._found.items()
+        }
+
+    async def _make(self, states: Mapping[Shard, str]) -> list[Body]:
         try:
             async with asyncio.TaskGroup() as tasks:
-                for shard in shards:
-                    if not checkpoints.get(shard.shard_id, Checkpoint()).finished:
-                        state = HELD if shard.shard_id in ready else WAITING
-                        tasks.create_task(self._take(shard, found.get(shard.shard_id), state))
+                making = [tasks.create_task(self._create(shard, state)) for shard, state in states.items()]
         except ExceptionGroup as group:
             raise _most_telling(group) from group
-        known = {name: replace(checkpoint_of(one.body), window=one.window) for name, one in self._leases.items()}
-        return {shard_id: each for shard_id, each in (checkpoints | known).items() if each != Checkpoint()}
+        return [task.result() for task in making]
 
-    async def _take(self, shard: Shard, body: Body | None, state: str) -> None:
-        async with self._parallel:
-            if shard.shard_id in self._leases:
-                await self._keep(shard.shard_id, body, state)
-                return
-            with _told_as_store_error():
-                if body is None:
-                    body = await self._create(shard, state)
-                if not self._is_taken(body):
-                    body = await self._seize(body, shard, state)
-                names = state_names(body)
-                window = window_of(body, await self._states.read(body["metadata"]["name"], names) if names else b"")
-            self._leases[shard.shard_id] = _Lease(body, window, written_at=self._clock())
+    async def take(self, shard_id: str) -> Checkpoint | None:
+        """One compare-and-swap on the version that was loaded, whoever held it; none for what is held already.
 
-    async def _keep(self, shard_id: str, body: Body | None, state: str) -> None:
-        if body is None:  # its label is gone, or all of it
+        What a lease tells of another stream of this name goes in the same write.
+        """
+        lease = self._leases.get(shard_id)
+        if lease is None:
+            holder = self._holder
+            body = await self._seize(self._found[shard_id], holder)
+            if body is None:
+                return None
+            names = state_names(body)
             with _told_as_store_error():
-                body = await self._reread(self._leases[shard_id].body)
-        if not self._holder.holds(body):
-            raise LeaseLost(shard_id)
-        if state == HELD and status_of(self._leases[shard_id].body).get("state") == WAITING:
-            await self._write(shard_id, lambda status: status | {"state": HELD})
+                state = await self._states.read(body["metadata"]["name"], names) if names else b""
+            if holder != self._holder:
+                return None  # a gap came in between: taken in the name of a life that is over
+            lease = self._leases[shard_id] = _Lease(body, holder, window_of(body, state), written_at=self._clock())
+        return replace(checkpoint_of(lease.body), window=lease.window)
+
+    async def _seize(self, body: Body, holder: Holder) -> Body | None:
+        status = status_of(body) if self._is_current(body) else {}
+        state = FINISHED if status.get("finished") else HELD
+        status = status | {"holder": holder.identity, "incarnation": holder.incarnation, "state": state}
+        spec = body["spec"]
+        shard = Shard(spec["shardId"], tuple(spec.get("parents") or ()))
+        with _told_as_store_error():
+            try:
+                return await self._replace(body | {"spec": self._spec(shard)}, status)
+            except ClusterError as error:
+                if error.status not in _RETRIED:
+                    raise
+                there = await self._reread(body)
+        return there if holder_of(there) == holder else None
+
+    async def regain(self, holder: Holder) -> frozenset[str]:
+        """After a gap: writes every lease anew in the name of another life, and tells which ones were lost meanwhile.
+
+        Raises StoreError when that could not be found out for all of them; then it is to be called again.
+        """
+        self._holder = holder
+        lost = set()
+        for shard_id, lease in list(self._leases.items()):
+            try:
+                await self._regain(shard_id, lease, holder)
+            except LeaseLost:
+                self._leases.pop(shard_id, None)
+                lost.add(shard_id)
+        return frozenset(lost)
+
+    async def _regain(self, shard_id: str, lease: _Lease, holder: Holder) -> None:
+        async with lease.lock:
+            with _told_as_store_error():
+                for _ in range(_TRIES):
+                    if await self._tried(lease, lambda status: status | {"incarnation": holder.incarnation}):
+                        lease.holder = holder
+                        return
+        raise StoreError(Reason.API_ERROR, f"the ShardLease of {shard_id} could not be written: it keeps changing")
 
     async def _create(self, shard: Shard, state: str) -> Body:
-        name = self._mapping.shard_lease_name(self._source, shard.shard_id)
+        name = self._mapping.shard_lease_name(self.source, shard.shard_id)
         body = {
             "apiVersion": SHARD_LEASE.api_version,
             "kind": SHARD_LEASE.kind,
             "metadata": self._mapping.metadata(name),
             "spec": self._spec(shard),
-            "status": self._stamped(self._ownership(state)),
+            "status": self._stamped({"state": state}),
         }
-        try:
-            return await self._cluster.create(SHARD_LEASE, body)
-        except ClusterError as error:
-            if error.status not in _RETRIED:
-                raise
-            there = await self._cluster.find(SHARD_LEASE, self._mapping.namespace, name)
+        async with self._parallel:
+            with _told_as_store_error():
+                try:
+                    return await self._cluster.create(SHARD_LEASE, body)
+                except ClusterError as error:
+                    if error.status not in _RETRIED:
+                        raise
+                    there = await self._cluster.find(SHARD_LEASE, self._mapping.namespace, name)
         if there is None:
             raise StoreError(Reason.API_ERROR, f"the ShardLease {name} could not be made")
         if not self._is_ours(there) or there["spec"]["shardId"] != shard.shard_id:
@@ -193,36 +234,18 @@ class KubernetesStore:
         spec = {
             "mappingName": self._mapping.name,
             "mappingUid": self._mapping.uid,
-            "eventSourceArn": self._source,
+            "eventSourceArn": self.source,
             "shardId": shard.shard_id,
             "parents": list(shard.parents),
         }
         return spec | ({"streamCreatedAt": self._created} if self._created is not None else {})
-
-    async def _seize(self, body: Body, shard: Shard, state: str) -> Body:
-        """Writes itself as the holder, whoever held it; another's write in between is read and kept.
-
-        What a lease tells of another stream of this name goes in the same write.
-        """
-        for _ in range(_TRIES):
-            status = status_of(body) if self._is_current(body) else {}
-            status = status | self._ownership(FINISHED if status.get("finished") else state)
-            try:
-                return await self._replace(body | {"spec": self._spec(shard)}, status)
-            except ClusterError as error:
-                if error.status not in _RETRIED:
-                    raise
-                body = await self._reread(body)
-                if self._is_taken(body):
-                    return body
-        raise StoreError(Reason.API_ERROR, f"the ShardLease {body['metadata']['name']} changes too fast to be taken")
 
     async def save(self, shard_id: str, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint and the facts that wait; one that lies behind what is stored changes nothing.
 
         The window's state is written before the checkpoint that refers to it; what it replaces goes after that.
         """
-        lease = self._leases[shard_id]
+        lease = self._held(shard_id)
         if checkpoint.window == lease.window:
             names = state_names(lease.body)
             await self._write(shard_id, lambda status: advanced(status, checkpoint, names))
@@ -259,22 +282,35 @@ class KubernetesStore:
         if self._clock() - lease.written_at >= (AGE_INTERVAL if only_age else WRITE_INTERVAL):
             await self._write(shard_id, lambda status: status)
 
+    async def release(self, shard_id: str) -> None:
+        """As far as that works at once; a lease that stays in our name is taken again, or expires with us."""
+        lease = self._leases.get(shard_id)
+        if lease is None:
+            return
+        lease.facts = None
+        async with self._parallel:
+            try:
+                await self._write(shard_id, released)
+            except LeaseLost:
+                pass
+            finally:
+                self._leases.pop(shard_id, None)
+
     async def aclose(self) -> None:
         """Gives the leases back, as far as that works at once."""
         with suppress(TimeoutError):
             async with asyncio.timeout(RELEASE_PATIENCE), asyncio.TaskGroup() as tasks:
                 for shard_id in self._leases:
                     tasks.create_task(self._release(shard_id))
+        self._leases.clear()
 
     async def _release(self, shard_id: str) -> None:
-        self._leases[shard_id].facts = None
-        async with self._parallel:
-            with suppress(StoreError, LeaseLost):
-                await self._write(shard_id, released)
+        with suppress(StoreError):
+            await self.release(shard_id)
 
     async def _write(self, shard_id: str, change: Callable[[Body], Body]) -> None:
         """Changes a lease's status by compare-and-swap."""
-        lease = self._leases[shard_id]
+        lease = self._held(shard_id)
         async with lease.lock:
             with _told_as_store_error():
                 for _ in range(_TRIES):
@@ -282,9 +318,15 @@ class KubernetesStore:
                         return
         raise StoreError(Reason.API_ERROR, f"the ShardLease of {shard_id} could not be written: it keeps changing")
 
+    def _held(self, shard_id: str) -> _Lease:
+        if shard_id not in self._leases:
+            raise LeaseLost(shard_id)
+        return self._leases[shard_id]
+
     async def _tried(self, lease: _Lease, change: Callable[[Body], Body]) -> bool:
-        if not self._holder.holds(lease.body):
-            raise LeaseLost(lease.body["spec"]["shardId"])
+        holder = holder_of(lease.body)
+        if holder != lease.holder:
+            raise LeaseLost(lease.body["spec"]["shardId"], holder.identity if holder is not None else None)
         told = status_of(lease.body)
         status = change(told if lease.facts is None else with_facts(told, lease.facts))
         if status == told:
@@ -313,18 +355,16 @@ class KubernetesStore:
 
     def _is_ours(self, body: Body) -> bool:
         spec = body["spec"]
-        return (spec.get("mappingUid"), spec.get("eventSourceArn")) == (self._mapping.uid, self._source)
+        return (spec.get("mappingUid"), spec.get("eventSourceArn")) == (self._mapping.uid, self.source)
 
     def _is_current(self, body: Body) -> bool:
         """Whether a lease tells of the stream that is read: one without a mark was written before there were marks."""
         return self._created is None or body["spec"].get("streamCreatedAt") in {None, self._created}
 
-    def _is_taken(self, body: Body) -> bool:
-        marked = self._created is None or body["spec"].get("streamCreatedAt") == self._created
-        return marked and self._holder.holds(body)
-
-    def _ownership(self, state: str) -> Body:
-        return {"holder": self._holder.identity, "incarnation": self._holder.incarnation, "state": state}
+    def _is_newer(self, body: Body) -> bool:
+        """Whether another poller has gone over to a stream made later: its checkpoints must not be overwritten."""
+        mark = body["spec"].get("streamCreatedAt")
+        return self._created is not None and mark is not None and mark > self._created
 
     def _stamped(self, status: Body) -> Body:
         moment = datetime.fromtimestamp(self._clock(), UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.records import Checkpoint, Window
+from headrace.records import Checkpoint, Holder, Window
 from headrace.stream.progress import HELD
 from headrace.stream.stores.encoding import decode_lanes, decode_window, encode_lanes, encode_window
 
@@ -24,6 +24,13 @@ def checkpoint_of(lease: Body) -> Checkpoint:
     status = status_of(lease)
     lanes = decode_lanes(status.get("lanes") or ())
     return Checkpoint(status.get("sequenceNumber"), bool(status.get("finished")), lanes)
+
+
+def holder_of(lease: Body) -> Holder | None:
+    """Who holds it; an incarnation that is missing, as after an edit by hand, is one that nobody has."""
+    status = status_of(lease)
+    identity = status.get("holder")
+    return Holder(identity, status.get("incarnation") or "?") if identity else None
 
 
 def state_names(lease: Body) -> list[str]:

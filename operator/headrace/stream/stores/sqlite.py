@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import orjson
 
 from headrace.errors import Reason, StoreError
-from headrace.records import Checkpoint, Shard, Start
+from headrace.records import Checkpoint, Lease, Shard, Start
 from headrace.stream.stores.encoding import decode_lanes, decode_window, encode_lanes, encode_window
 
 if TYPE_CHECKING:
@@ -134,14 +134,24 @@ class SqliteStore:
             await self._file.run(lambda: self._file.transact(*statements))
         return another
 
-    async def load(self, _shards: Sequence[Shard]) -> Mapping[str, Checkpoint]:
-        """Every row of the mapping; no row is made before there is something to say."""
-        query = (
-            "SELECT shard_id, sequence_number, finished, lanes, bounds, state FROM checkpoint"
-            " LEFT JOIN tumbling_window USING (mapping, shard_id) WHERE mapping = ?"
-        )
+    async def load(self, shards: Sequence[Shard]) -> Mapping[str, Lease]:
+        """Every row of the mapping, and a lease without one for every other shard: nobody else is there to hold any."""
+        query = "SELECT shard_id, sequence_number, finished, lanes FROM checkpoint WHERE mapping = ?"
         rows = await self._file.run(lambda: self._file.execute(query, self._identity))
-        return {str(shard_id): _checkpoint(*columns) for shard_id, *columns in rows}
+        leases = {shard.shard_id: Lease(shard) for shard in shards}
+        for shard_id, *columns in rows:
+            shard = leases[str(shard_id)].shard if shard_id in leases else Shard(str(shard_id))
+            leases[shard.shard_id] = Lease(shard, _checkpoint(*columns))
+        return leases
+
+    async def take(self, shard_id: str) -> Checkpoint | None:
+        """The row with its window; nobody else can have changed it."""
+        query = (
+            "SELECT sequence_number, finished, lanes, bounds, state FROM checkpoint"
+            " LEFT JOIN tumbling_window USING (mapping, shard_id) WHERE mapping = ? AND shard_id = ?"
+        )
+        rows = await self._file.run(lambda: self._file.execute(query, self._identity, shard_id))
+        return _checkpoint(*rows[0]) if rows else Checkpoint()
 
     async def save(self, shard_id: str, checkpoint: Checkpoint) -> None:
         """Replaces the shard's row, and that of its window."""
@@ -151,6 +161,9 @@ class SqliteStore:
         row = (*key, checkpoint.sequence_number, int(checkpoint.finished), lanes)
         window = _window_row(key, checkpoint)
         await self._file.run(lambda: self._file.transact(window, (replace, row)))
+
+    async def release(self, shard_id: str) -> None:
+        """Nothing: a row has no holder."""
 
     async def aclose(self) -> None:
         """Nothing of its own; the file is closed by whoever opened it."""
@@ -164,7 +177,9 @@ def _window_row(key: tuple[str, str], checkpoint: Checkpoint) -> tuple[str, tupl
     return "INSERT OR REPLACE INTO tumbling_window VALUES (?, ?, ?, ?)", (*key, bounds, window.state or b"")
 
 
-def _checkpoint(number: object, finished: object, lanes: object, bounds: object, state: object) -> Checkpoint:
+def _checkpoint(
+    number: object, finished: object, lanes: object, bounds: object = None, state: object = None
+) -> Checkpoint:
     return Checkpoint(
         None if number is None else str(number),
         bool(finished),

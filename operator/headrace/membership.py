@@ -1,0 +1,247 @@
+"""One poller among those of its mapping: its heartbeat, what it sees of the others, and its fence. A shell.
+
+The rules are in `stream/leases.py`. Every request of one beat follows the other: a renewal, then a read of all
+heartbeats, so that nothing is judged on what was read before our own last word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+
+from headrace import heartbeat
+from headrace.cluster import ClusterError
+from headrace.errors import StoreError
+from headrace.heartbeat import RENEW_INTERVAL, TERM, Heartbeat
+from headrace.records import Holder
+from headrace.resources import LEASE
+from headrace.stream import leases
+from headrace.stream.leases import Beat, Claim, Moves, View
+from headrace.stream.waiting import first
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Sequence
+
+    from headrace.cluster import Body, Cluster
+    from headrace.resources import MappingRef
+
+log = structlog.get_logger()
+
+BEAT_PATIENCE = 4.0
+"""Seconds for one beat; the next one is more worth than a late one."""
+READ_INTERVAL = 0.5
+"""Seconds between two reads of the heartbeats where there are others: what bounds a planned hand-over."""
+READ_PER_POLLER = 0.02
+"""What every poller adds to that, so that many of them do not burden the API server."""
+BURIED_AFTER = 60.0
+"""Seconds without a renewal after which the heartbeat of a poller that is gone is deleted."""
+
+
+class PollerMembership:
+    """Membership of a mapping's pollers by heartbeat Leases; `run` keeps it up.
+
+    `report` gives what the heartbeat tells the operator. `regain` is called with the new life after a gap: it writes
+    every lease anew, raises StoreError when it could not, and gives the shards that were lost.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        mapping: MappingRef,
+        identity: str,
+        report: Callable[[], Heartbeat],
+        regain: Callable[[Holder], Awaitable[Collection[str]]],
+    ) -> None:
+        self._cluster = cluster
+        self._mapping = mapping
+        self._report = report
+        self._regain = regain
+        self.holder = Holder(identity, "")
+        self.news = asyncio.Event()
+        self.on_lost: Callable[[Collection[str]], None] = lambda _: None
+        self.leaving = False
+        self._lives: set[str] = set()
+        self._view = View()
+        self._asks: str | None = None
+        self._changes = 0
+        self._lease: Body | None = None
+        self._renewed = float("-inf")
+        self._lapsed = True
+        self._told = asyncio.Event()
+
+    # ---- what the data plane asks
+
+    @property
+    def fence(self) -> PollerMembership:
+        """This."""
+        return self
+
+    @property
+    def closed(self) -> bool:
+        """Whether our leases are in doubt: nothing may start."""
+        return self._lapsed or leases.in_doubt(self._renewed, time.monotonic())
+
+    @property
+    def alive(self) -> bool:
+        """Whether the heartbeat was renewed within its term."""
+        return time.monotonic() - self._renewed < TERM
+
+    def decide(self, claims: Sequence[Claim], running: Collection[str], giving: Collection[str]) -> Moves:
+        """What to start and to leave; what is asked of another goes out with the next heartbeat, at once."""
+        if self.leaving or self.closed:
+            return Moves(settled=not self.closed)
+        holders = {claim.holder for claim in claims if claim.holder is not None}
+        self._view = leases.noticed(self._view, holders, time.monotonic())
+        moves = leases.decide(self.holder, self._view, claims, running, giving, self._asks)
+        if moves.ask != self._asks:
+            self._asks = moves.ask
+            self._told.set()
+        return moves
+
+    def is_free(self, holder: Holder | None) -> bool:
+        """Whether a shard held like this may be taken."""
+        return not self.closed and leases.is_free(self.holder, self._view, holder)
+
+    def may_run(self, holder: Holder | None) -> bool:
+        """Whether the lease of a shard that runs here still names this poller, in whichever of its lives."""
+        return holder is not None and holder.identity == self.holder.identity
+
+    def tell_change(self) -> None:
+        """Has the others read the leases as soon as they see our next heartbeat, which goes out at once."""
+        self._changes += 1
+        self._told.set()
+
+    def leave(self) -> None:
+        """Tells the others that this poller is about to end, and takes nothing any more."""
+        self.leaving = True
+        self._asks = None
+        self._told.set()
+
+    # ---- the heartbeat
+
+    async def run(self) -> None:
+        """Renews and reads; an API that does not answer moves nothing, and closes the fence in time."""
+        while True:
+            began = time.monotonic()
+            due = began - self._renewed >= RENEW_INTERVAL or self._told.is_set() or self._lapsed
+            try:
+                async with asyncio.timeout(BEAT_PATIENCE):
+                    if due:
+                        await self._beat()
+                    await self._read()
+            except (ClusterError, StoreError, TimeoutError) as error:
+                self._view = leases.missed(self._view)
+                what = str(error) or "timed out"
+                log.warning("the heartbeat could not be kept up", mapping="/".join(self._mapping.key), error=what)
+                await asyncio.sleep(READ_INTERVAL)
+            await first(self._pause(began), self._told)
+
+    def _pause(self, began: float) -> float:
+        """Seconds to the next beat, or to the moment at which a poller may be found dead."""
+        now = time.monotonic()
+        others = len(self._view.beats) - 1
+        reading = READ_INTERVAL + READ_PER_POLLER * others if others > 0 else RENEW_INTERVAL
+        return max(0.0, min(began + reading, self._view.next_expiry(), self._renewed + RENEW_INTERVAL) - now)
+
+    async def _beat(self) -> None:
+        """One renewal; after a gap a new life begins with it, and every lease is won anew before the fence opens."""
+        self._told.clear()
+        sent = time.monotonic()
+        if leases.in_doubt(self._renewed, sent):
+            self._begin_life()
+        if not await self._renew():
+            return
+        if not self._lapsed and leases.in_doubt(self._renewed, time.monotonic()):
+            self._begin_life()  # the answer came too late: others may have acted on our silence
+            sent = time.monotonic()
+            await self._renew()
+        self._renewed = sent
+        if self._lapsed:
+            self.on_lost(await self._regain(self.holder))
+            self._lapsed = False
+            self.news.set()
+
+    def _begin_life(self) -> None:
+        self._lapsed = True
+        self.holder = Holder(self.holder.identity, uuid.uuid4().hex[:12])
+        self._lives.add(self.holder.incarnation)
+
+    async def _renew(self) -> bool:
+        """Writes the heartbeat by compare-and-swap; False while another process uses our name."""
+        wanted = heartbeat.lease(self._mapping, self._heartbeat(), _now())
+        name = wanted["metadata"]["name"]
+        known, self._lease = self._lease, None  # forgotten unless this write succeeds
+        known = known or await self._cluster.find(LEASE, self._mapping.namespace, name)
+        if known is None:
+            self._lease = await self._cluster.create(LEASE, wanted)
+            return True
+        if self._is_superseded(beat_of(known).holder):
+            return False
+        wanted["metadata"]["resourceVersion"] = known["metadata"]["resourceVersion"]
+        self._lease = await self._cluster.replace(LEASE, wanted)
+        return True
+
+    def _is_superseded(self, there: Holder) -> bool:
+        """A life that begins takes its name over; one that finds another's in its place steps aside until that ends."""
+        begun = self._renewed > float("-inf")
+        if not begun or there.incarnation in self._lives or self._view.expired(there):
+            return False
+        self._lapsed = True
+        log.error(
+            "another process uses this poller's name; each needs an --identity of its own", identity=there.identity
+        )
+        return True
+
+    def _heartbeat(self) -> Heartbeat:
+        return replace(
+            self._report(),
+            incarnation=self.holder.incarnation,
+            draining=self.leaving,
+            asks=self._asks,
+            changes=self._changes,
+        )
+
+    async def _read(self) -> None:
+        """Reads all heartbeats; whatever in them bears on who holds what is news."""
+        before = self._picture()
+        began = time.monotonic()
+        bodies = await self._cluster.select(LEASE, self._mapping.namespace, self._mapping.selector)
+        bodies = [body for body in bodies if self._mapping.owns(body)]
+        self._view = leases.observe(self._view, [beat_of(body) for body in bodies], began, time.monotonic())
+        if self._picture() != before:
+            self.news.set()
+        for body in bodies:
+            if self._view.expired(beat_of(body).holder, BURIED_AFTER):
+                await self._cluster.delete(LEASE, body)
+
+    def _picture(self) -> frozenset[tuple[object, ...]]:
+        others = (beat for beat in self._view.living() if beat.holder.identity != self.holder.identity)
+        return frozenset((beat.holder, beat.draining, beat.asks, beat.changes) for beat in others)
+
+    async def aclose(self) -> None:
+        """Says goodbye."""
+        if self._lease is None:
+            return
+        try:
+            async with asyncio.timeout(BEAT_PATIENCE):
+                await self._cluster.delete(LEASE, self._lease)
+        except (ClusterError, TimeoutError) as error:
+            what = str(error) or "timed out"
+            log.warning("the heartbeat could not be ended", mapping="/".join(self._mapping.key), error=what)
+
+
+def beat_of(body: Body) -> Beat:
+    """What the other pollers read from a heartbeat Lease."""
+    said = heartbeat.heartbeat_of(body)
+    holder = Holder(said.identity, said.incarnation)
+    return Beat(holder, heartbeat.renewal_of(body)[0], said.draining, said.asks, said.changes)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

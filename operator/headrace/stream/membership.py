@@ -1,0 +1,114 @@
+"""What a mapping's data plane needs to know about its other pollers, and `Alone`, for when there are none."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from headrace.stream.leases import Claim, Moves
+from headrace.stream.waiting import first
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from headrace.records import Holder
+
+FENCE_INTERVAL = 0.1
+"""Seconds between two looks at a closed fence."""
+
+
+class Fence(Protocol):
+    """Keeps a poller whose leases are in doubt from starting anything."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether no call and no publish may start now."""
+        ...
+
+
+class Membership(Protocol):
+    """One poller among those of its mapping."""
+
+    fence: Fence
+    on_lost: Callable[[Collection[str]], None]
+    """Called with the shards that turn out to be others', before anything may start again; the data plane sets it."""
+    news: asyncio.Event
+    """Set when the leases are to be read and moves to be decided anew; whoever does so clears it first."""
+
+    @property
+    def leaving(self) -> bool:
+        """Whether this poller is about to end, so that what it stops reading is to be given back."""
+        ...
+
+    def decide(self, claims: Sequence[Claim], running: Collection[str], giving: Collection[str]) -> Moves:
+        """What to start and to leave now; what is to be asked of others is asked. `claims` has just been read."""
+        ...
+
+    def is_free(self, holder: Holder | None) -> bool:
+        """Whether a shard held like this may be taken."""
+        ...
+
+    def may_run(self, holder: Holder | None) -> bool:
+        """Whether a shard that is running here and whose lease shows this holder is still ours."""
+        ...
+
+    def tell_change(self) -> None:
+        """Has the others read the leases: shards were made, finished or given back."""
+        ...
+
+
+@dataclass(slots=True)
+class _Open:
+    closed: bool = False
+
+
+@dataclass(slots=True)
+class Alone:
+    """The only poller: everything that can be read is its own."""
+
+    fence: Fence = field(default_factory=_Open)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    leaving: bool = False
+    on_lost: Callable[[Collection[str]], None] = lambda _: None
+
+    def decide(self, claims: Sequence[Claim], running: Collection[str], _giving: Collection[str]) -> Moves:
+        """Takes whatever is not running yet."""
+        return Moves(take=tuple(claim.shard_id for claim in claims if claim.shard_id not in running))
+
+    def is_free(self, _holder: Holder | None) -> bool:
+        """Always."""
+        return True
+
+    def may_run(self, _holder: Holder | None) -> bool:
+        """Always."""
+        return True
+
+    def tell_change(self) -> None:
+        """Nobody listens."""
+
+
+@dataclass(slots=True, eq=False)
+class Permit:
+    """What the work on one shard may do."""
+
+    fence: Fence = field(default_factory=_Open)
+    leave: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it is to stop: no new call; the calls in flight are finished and stored."""
+    given: bool = False
+    """Whether it stops for another poller's sake."""
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the shard is known to be another's, whatever is in flight."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether no call and no publish may start now."""
+        return self.lost.is_set() or self.fence.closed
+
+    async def opened(self) -> bool:
+        """Waits until something may start; False when the shard is to be left before that."""
+        while self.closed:
+            if self.leave.is_set():
+                return False
+            await first(FENCE_INTERVAL, self.leave)
+        return True

@@ -1,0 +1,71 @@
+"""Keeping one held shard at work: again after a fault of our own, never again once it is another's.
+
+Before this: `mapping.py`. After this: `poller.py`, once per life of the shard's work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from headrace.errors import LeaseLost
+from headrace.stream.events import Faulted, Observer
+from headrace.stream.poller import backoff
+from headrace.stream.waiting import first
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headrace.records import Checkpoint
+    from headrace.stream.membership import Permit
+    from headrace.stream.poller import ShardPoller
+
+LONGEST_PAUSE = 10.0
+"""Longest pause in seconds before a shard is tried again."""
+
+
+async def keep_working(
+    shard_id: str,
+    permit: Permit,
+    checkpoint: Checkpoint,
+    open_poller: Callable[[Checkpoint], ShardPoller],
+    observer: Observer,
+) -> tuple[bool, tuple[str, ...]]:
+    """Whether the shard is finished, and the records that were read and are not decided; raises LeaseLost.
+
+    A fault is told, and the shard goes on from where it is decided.
+    """
+    failures = 0
+    while not permit.leave.is_set():
+        poller = open_poller(checkpoint)
+        try:
+            finished = await _until_lost(poller, permit.lost, shard_id)
+        except ExceptionGroup as group:
+            if (lost := group.subgroup(LeaseLost)) is not None:
+                raise _innermost(lost) from group
+            failures += 1
+            pause = backoff(failures, LONGEST_PAUSE)
+            observer(Faulted(f"shard {shard_id}", group, pause))
+            checkpoint = poller.newest
+            await first(pause, permit.leave)
+        else:
+            return finished, poller.undecided
+    return False, ()
+
+
+async def _until_lost(poller: ShardPoller, lost: asyncio.Event, shard_id: str) -> bool:
+    """Runs a shard; it is cut short, with LeaseLost in a group, as soon as it is known to be another's."""
+
+    async def lose() -> None:
+        await lost.wait()
+        raise LeaseLost(shard_id)
+
+    async with asyncio.TaskGroup() as tasks:
+        losing = tasks.create_task(lose())
+        finished = await poller.run()
+        losing.cancel()
+    return finished
+
+
+def _innermost(group: BaseException) -> BaseException:
+    return _innermost(group.exceptions[0]) if isinstance(group, BaseExceptionGroup) else group
