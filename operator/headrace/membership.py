@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from headrace.cluster import Body, Cluster
     from headrace.resources import MappingRef
+    from headrace.stream.membership import Fence
 
 log = structlog.get_logger()
 
@@ -74,12 +75,13 @@ class PollerMembership:
         self._renewed = float("-inf")
         self._lapsed = True
         self._told = asyncio.Event()
+        self._log = log.bind(mapping="/".join(mapping.key))
 
     # ---- what the data plane asks
 
     @property
-    def fence(self) -> PollerMembership:
-        """This."""
+    def fence(self) -> Fence:
+        """Closed while our leases are in doubt."""
         return self
 
     @property
@@ -127,6 +129,7 @@ class PollerMembership:
 
     async def run(self) -> None:
         """Renews and reads; an API that does not answer moves nothing, and closes the fence in time."""
+        failures = 0
         while True:
             began = time.monotonic()
             due = began - self._renewed >= RENEW_INTERVAL or self._told.is_set() or self._lapsed
@@ -137,9 +140,14 @@ class PollerMembership:
                     await self._read()
             except (ClusterError, StoreError, TimeoutError) as error:
                 self._view = leases.missed(self._view)
-                what = str(error) or "timed out"
-                log.warning("the heartbeat could not be kept up", mapping="/".join(self._mapping.key), error=what)
+                failures += 1
+                if failures == 1:
+                    self._log.warning("the heartbeat could not be kept up; trying on", error=str(error) or "timed out")
                 await asyncio.sleep(READ_INTERVAL)
+            else:
+                if failures:
+                    self._log.info("the heartbeat is kept up again", failures=failures)
+                failures = 0
             await first(self._pause(began), self._told)
 
     def _pause(self, began: float) -> float:
@@ -193,7 +201,7 @@ class PollerMembership:
         if not begun or there.incarnation in self._lives or self._view.expired(there):
             return False
         self._lapsed = True
-        log.error(
+        self._log.error(
             "another process uses this poller's name; each needs an --identity of its own", identity=there.identity
         )
         return True
@@ -232,8 +240,7 @@ class PollerMembership:
             async with asyncio.timeout(BEAT_PATIENCE):
                 await self._cluster.delete(LEASE, self._lease)
         except (ClusterError, TimeoutError) as error:
-            what = str(error) or "timed out"
-            log.warning("the heartbeat could not be ended", mapping="/".join(self._mapping.key), error=what)
+            self._log.warning("the heartbeat could not be ended", error=str(error) or "timed out")
 
 
 def beat_of(body: Body) -> Beat:

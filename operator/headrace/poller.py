@@ -1,7 +1,7 @@
 """`headrace poller`: the data plane of one mapping, with its spec, checkpoints and heartbeat in Kubernetes.
 
-Loops: `_follow` runs the newest valid spec, `_look` notices changes of the mapping, `_tell_shards` writes how the shards
-are doing; `membership.py` keeps up the heartbeat and sees the other pollers, `event_recorder.py` posts Events.
+Loops: `_follow` runs the newest valid spec, `_look` notices changes of the mapping, `_tell_shards` writes how the
+shards are doing; `membership.py` keeps up the heartbeat and sees the other pollers, `event_recorder.py` posts Events.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ import pytest_asyncio
 
 from headrace.cluster import Cluster, ClusterError
 from headrace.errors import LeaseLost, StoreError
-from headrace.records import Checkpoint, Shard, Start, Window
+from headrace.records import Checkpoint, Holder, Lease, Shard, Start, Window
 from headrace.resources import EVENT_SOURCE_MAPPING, SHARD_LEASE, WINDOW_STATE, MappingRef, ref_of
 from headrace.stream.progress import ShardFacts
-from headrace.stream.stores.kubernetes import AGE_INTERVAL, Holder, KubernetesStore
+from headrace.stream.stores.kubernetes import AGE_INTERVAL, KubernetesStore
 from tests.support import clusters
 from tests.support.fake_cluster import FakeCluster
 
@@ -62,11 +62,11 @@ class Bench:
 
     def store(self, incarnation: str = "1", identity: str = "pod-a", start: Start | None = None) -> KubernetesStore:
         holder = Holder(identity, incarnation)
-        return KubernetesStore(self.api, self.mapping, self.source, holder, start, lambda: self.now)
+        return KubernetesStore(self.api, self.mapping, self.source, start, holder, lambda: self.now)
 
     async def loaded(self, incarnation: str = "1", identity: str = "pod-a") -> KubernetesStore:
         store = self.store(incarnation, identity)
-        await store.load(SHARDS)
+        await taken(store)
         return store
 
     async def lease(self, shard_id: str = FIRST) -> Body:
@@ -78,6 +78,16 @@ class Bench:
     async def status(self, shard_id: str = FIRST) -> Body:
         status: Body = (await self.lease(shard_id))["status"]
         return status
+
+
+async def taken(store: KubernetesStore, shards: tuple[Shard, ...] = SHARDS) -> dict[str, Checkpoint | None]:
+    """Takes every shard that is not finished; gives all checkpoints but empty ones."""
+    leases = await store.load(shards)
+    found = {
+        name: lease.checkpoint if lease.checkpoint.finished else await store.take(name)
+        for name, lease in leases.items()
+    }
+    return {name: checkpoint for name, checkpoint in found.items() if checkpoint != Checkpoint()}
 
 
 @pytest_asyncio.fixture(params=["memory", pytest.param("server", marks=pytest.mark.cluster)])
@@ -92,8 +102,11 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         yield Bench(api, ref_of(mapping))
 
 
-async def test_a_first_load_makes_a_lease_per_shard_owned_by_the_mapping(bench: Bench) -> None:
-    assert await bench.store().load(SHARDS) == {}
+async def test_a_first_load_makes_a_lease_per_shard_owned_by_the_mapping_and_held_by_nobody(bench: Bench) -> None:
+    assert await bench.store().load(SHARDS) == {shard.shard_id: Lease(shard) for shard in SHARDS}
+    assert (await bench.status())["state"] == "Available"
+    assert "holder" not in await bench.status()
+    await taken(bench.store())
     for shard in SHARDS:
         lease = await bench.lease(shard.shard_id)
         assert lease["spec"]["shardId"] == shard.shard_id
@@ -105,7 +118,7 @@ async def test_what_was_saved_is_loaded_by_the_next_holder(bench: Bench) -> None
     store = await bench.loaded()
     await store.save(FIRST, Checkpoint("495"))
     await store.save(SHARDS[1].shard_id, Checkpoint("7", finished=True))
-    found = await bench.store("2", "pod-b").load(SHARDS)
+    found = await taken(bench.store("2", "pod-b"))
     assert found == {FIRST: Checkpoint("495"), SHARDS[1].shard_id: Checkpoint("7", finished=True)}
 
 
@@ -124,7 +137,7 @@ async def test_a_window_lies_in_pieces_beside_its_checkpoint_and_the_next_holder
     await store.save(FIRST, Checkpoint("1", window=window(b'{"n":1}')))
     await store.save(FIRST, Checkpoint("2", window=window(large)))
     assert len(await states(bench)) > 1
-    assert (await bench.store("2", "pod-b").load(SHARDS))[FIRST] == Checkpoint("2", window=window(large))
+    assert (await taken(bench.store("2", "pod-b")))[FIRST] == Checkpoint("2", window=window(large))
 
 
 async def test_only_the_newest_state_is_kept_and_none_after_the_window(bench: Bench) -> None:
@@ -135,7 +148,7 @@ async def test_only_the_newest_state_is_kept_and_none_after_the_window(bench: Be
         assert len(await states(bench)) == 1
     await store.save(FIRST, Checkpoint("99"))
     assert await states(bench) == []
-    assert (await store.load(SHARDS))[FIRST] == Checkpoint("99")
+    assert (await taken(store))[FIRST] == Checkpoint("99")
 
 
 async def test_a_poller_that_has_lost_its_shard_spoils_no_state(bench: Bench) -> None:
@@ -145,7 +158,7 @@ async def test_a_poller_that_has_lost_its_shard_spoils_no_state(bench: Bench) ->
     await new.save(FIRST, Checkpoint("2", window=window(b'{"n":2}')))
     with pytest.raises(LeaseLost):
         await old.save(FIRST, Checkpoint("3", window=window(b'{"n":3}')))
-    assert (await bench.store("3").load(SHARDS))[FIRST] == Checkpoint("2", window=window(b'{"n":2}'))
+    assert (await taken(bench.store("3")))[FIRST] == Checkpoint("2", window=window(b'{"n":2}'))
 
 
 async def test_a_state_that_was_taken_away_is_told_with_what_to_do(bench: Bench) -> None:
@@ -154,17 +167,15 @@ async def test_a_state_that_was_taken_away_is_told_with_what_to_do(bench: Bench)
     for body in await bench.api.select(WINDOW_STATE, bench.mapping.namespace, bench.mapping.selector):
         await bench.api.delete(WINDOW_STATE, body)
     with pytest.raises(StoreError, match=r"take status\.window away from the ShardLease"):
-        await bench.store("2").load(SHARDS)
+        await taken(bench.store("2"))
 
 
-async def test_a_predecessor_has_lost_its_lease_once_a_successor_has_loaded(bench: Bench) -> None:
+async def test_a_predecessor_has_lost_its_lease_once_a_successor_has_taken_it(bench: Bench) -> None:
     old = await bench.loaded("1")
     await old.save(FIRST, Checkpoint("1"))
     new = await bench.loaded("2")
     with pytest.raises(LeaseLost):
         await old.save(FIRST, Checkpoint("2"))
-    with pytest.raises(LeaseLost):
-        await old.load(SHARDS)
     await new.save(FIRST, Checkpoint("3"))
     assert (await bench.status())["sequenceNumber"] == "3"
 
@@ -223,7 +234,7 @@ async def test_a_lease_whose_label_was_removed_is_found_by_its_name(bench: Bench
     await store.save(FIRST, Checkpoint("5"))
     name = bench.mapping.shard_lease_name(bench.source, FIRST)
     await bench.api.merge(SHARD_LEASE, bench.mapping.namespace, name, {"metadata": {"labels": None}})
-    assert await bench.store("2").load(SHARDS) == {FIRST: Checkpoint("5")}
+    assert await taken(bench.store("2")) == {FIRST: Checkpoint("5")}
     assert (await bench.lease())["metadata"]["labels"] == bench.mapping.labels
 
 
@@ -288,10 +299,85 @@ async def test_children_wait_until_their_parent_is_finished(bench: Bench) -> Non
     shards = (SHARDS[0], Shard("child", parents=(FIRST,)))
     await store.load(shards)
     assert (await bench.status("child"))["state"] == "Waiting"
+    await store.take(FIRST)
     await store.save(FIRST, Checkpoint("9", finished=True))
     assert (await bench.status())["state"] == "Finished"
-    await store.load(shards)
+    assert (await store.load(()))["child"].shard == shards[1]
+    await store.take("child")
     assert (await bench.status("child"))["state"] == "Held"
+
+
+async def test_a_lease_that_changed_since_it_was_read_is_not_taken(bench: Bench) -> None:
+    first, second = bench.store("1", "pod-a"), bench.store("1", "pod-b")
+    await first.load(SHARDS)
+    await second.load(SHARDS)
+    assert await first.take(FIRST) == Checkpoint()
+    assert await second.take(FIRST) is None
+    assert (await second.load(SHARDS))[FIRST].holder == Holder("pod-a", "1")
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+async def test_whether_a_take_without_an_answer_was_carried_out_is_read_again(bench: Bench, lost: str) -> None:
+    store = bench.store()
+    await store.load(SHARDS)
+    bench.api.lose = [lost]
+    assert await store.take(FIRST) == (Checkpoint() if lost == "answer" else None)
+
+
+async def test_after_a_gap_every_lease_is_won_anew_or_lost(bench: Bench) -> None:
+    store = await bench.loaded("1")
+    await store.save(FIRST, Checkpoint("5"))
+    other = bench.store("1", "pod-b")
+    await other.load(SHARDS)
+    await other.take(SHARDS[1].shard_id)
+    assert await store.regain(Holder("pod-a", "2")) == {SHARDS[1].shard_id}
+    assert (await store.load(SHARDS))[FIRST].holder == Holder("pod-a", "2")
+    await store.save(FIRST, Checkpoint("6"))
+    with pytest.raises(LeaseLost):
+        await store.save(SHARDS[1].shard_id, Checkpoint("1"))
+
+
+async def test_a_verdict_from_before_a_gap_takes_nothing_after_it(bench: Bench) -> None:
+    store = await bench.loaded("1")
+    late = bench.store("1", "pod-b")
+    await late.load(SHARDS)
+    await store.regain(Holder("pod-a", "2"))
+    assert await late.take(FIRST) is None
+
+
+async def test_a_gap_without_an_answer_is_told_and_finished_by_the_next_try(bench: Bench) -> None:
+    store = await bench.loaded("1")
+    bench.api.lose = ["request"] * 4
+    with pytest.raises(StoreError):
+        await store.regain(Holder("pod-a", "2"))
+    assert await store.regain(Holder("pod-a", "2")) == frozenset()
+    assert {lease.holder for lease in (await store.load(SHARDS)).values()} == {Holder("pod-a", "2")}
+
+
+async def test_a_released_shard_is_free_and_cannot_be_saved_any_more(bench: Bench) -> None:
+    store = await bench.loaded()
+    await store.save(FIRST, Checkpoint("5"))
+    await store.release(FIRST)
+    assert (await store.load(SHARDS))[FIRST].holder is None
+    with pytest.raises(LeaseLost):
+        await store.save(FIRST, Checkpoint("6"))
+    assert await store.take(FIRST) == Checkpoint("5")
+
+
+async def test_releasing_what_another_has_taken_changes_nothing(bench: Bench) -> None:
+    store = await bench.loaded("1")
+    await bench.loaded("1", "pod-b")
+    await store.release(FIRST)
+    assert (await store.load(SHARDS))[FIRST].holder == Holder("pod-b", "1")
+
+
+async def test_leases_of_a_stream_made_later_are_left_alone(bench: Bench) -> None:
+    former, later = bench.store("1"), bench.store("1", "pod-b")
+    await former.adopt(1000.5, Start())
+    await later.adopt(2000.0, Start())
+    await taken(later)
+    await later.save(FIRST, Checkpoint("1"))
+    assert FIRST not in await former.load(SHARDS)
 
 
 async def test_closing_gives_the_leases_back(bench: Bench) -> None:
@@ -315,9 +401,9 @@ async def test_the_start_follows_from_the_mapping(bench: Bench) -> None:
 async def test_many_shards_are_loaded_with_their_checkpoints(bench: Bench) -> None:
     shards = tuple(Shard(f"shardId-{number:012}") for number in range(120))
     store = bench.store()
-    await store.load(shards)
+    await taken(store, shards)
     await store.save(shards[-1].shard_id, Checkpoint("5"))
-    assert await bench.store("2").load(shards) == {shards[-1].shard_id: Checkpoint("5")}
+    assert await taken(bench.store("2"), shards) == {shards[-1].shard_id: Checkpoint("5")}
 
 
 async def test_another_streams_checkpoints_are_not_taken_for_this_ones(bench: Bench) -> None:
@@ -325,41 +411,41 @@ async def test_another_streams_checkpoints_are_not_taken_for_this_ones(bench: Be
     first = await bench.loaded("1")
     await first.save(FIRST, Checkpoint("7"))
     bench.source = bench.source.replace("orders", "returns")
-    assert await bench.store("2").load(SHARDS) == {}
+    assert await taken(bench.store("2")) == {}
     bench.source = bench.source.replace("returns", "orders")
-    assert await bench.store("3").load(SHARDS) == {FIRST: Checkpoint("7")}
+    assert await taken(bench.store("3")) == {FIRST: Checkpoint("7")}
 
 
 async def test_leases_without_a_creation_time_belong_to_the_stream_that_is_there(bench: Bench) -> None:
     await (await bench.loaded()).save(FIRST, Checkpoint("7"))
     store = bench.store("2")
     assert not await store.adopt(1000.5, Start())
-    assert await store.load(SHARDS) == {FIRST: Checkpoint("7")}
+    assert await taken(store) == {FIRST: Checkpoint("7")}
     assert (await bench.lease())["spec"]["streamCreatedAt"] == "1970-01-01T00:16:40.500Z"
 
 
 async def test_a_stream_made_anew_inherits_no_lease_and_a_late_write_of_the_former_is_lost(bench: Bench) -> None:
     former = bench.store("1")
     await former.adopt(1000.5, Start())
-    await former.load(SHARDS)
+    await taken(former)
     await former.save(FIRST, Checkpoint("7", finished=True))
     store = bench.store("2", "pod-b")
     assert await store.adopt(2000.0, Start())
-    assert await store.load(SHARDS) == {}
+    assert await taken(store) == {}
     with pytest.raises(LeaseLost):
         await former.save(FIRST, Checkpoint("8"))
     await store.save(FIRST, Checkpoint("1"))
     again = bench.store("3", "pod-b")
     assert not await again.adopt(2000.0, Start())
-    assert await again.load(SHARDS) == {FIRST: Checkpoint("1")}
+    assert await taken(again) == {FIRST: Checkpoint("1")}
 
 
 async def test_the_same_poller_goes_over_to_a_stream_made_anew(bench: Bench) -> None:
     store = bench.store()
     await store.adopt(1000.5, Start())
-    await store.load(SHARDS)
+    await taken(store)
     await store.save(FIRST, Checkpoint("7"))
     assert await store.adopt(2000.0, Start())
-    assert await store.load(SHARDS[:1]) == {}
+    assert await taken(store, SHARDS[:1]) == {}
     await store.save(FIRST, Checkpoint("2"))
     assert (await bench.status())["sequenceNumber"] == "2"

@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import DestinationError, Reason
-from headrace.records import Checkpoint, Polled, Record, Shard, Start
+from headrace.records import Checkpoint, Lease, Polled, Record, Shard, Start
 from headrace.stream import poller
 from headrace.stream.batching import BatchLimits
 from headrace.stream.checkpoints import CheckpointWriter
 from headrace.stream.functions import Call, NoResponse, Response
 from headrace.stream.lanes import lane_of
+from headrace.stream.membership import Permit
 from headrace.stream.report import FailureRecord, Origin
 from headrace.stream.retry import RetryPolicy
 from headrace.stream.settings import Delivery
@@ -90,8 +91,14 @@ class World:
     async def adopt(self, created: float, restart: Start) -> bool:
         return False
 
-    async def load(self, _shards: Sequence[Shard], /) -> Mapping[str, Checkpoint]:
-        return {"shard": self.stored}
+    async def load(self, _shards: Sequence[Shard], /) -> Mapping[str, Lease]:
+        return {"shard": Lease(Shard("shard"), self.stored)}
+
+    async def take(self, _shard_id: str) -> Checkpoint | None:
+        return self.stored
+
+    async def release(self, _shard_id: str) -> None:
+        pass
 
     async def save(self, _shard_id: str, checkpoint: Checkpoint) -> None:
         await self.alive()
@@ -159,7 +166,7 @@ class Reader:
 async def live(world: World) -> None:
     """One life, from what is stored; ends with the shard or where it dies, abandoned as it stands."""
     world.life += 1
-    plan, stop, life = world.plan, asyncio.Event(), world.life
+    plan, permit, life = world.plan, Permit(), world.life
     all_records = [record(number, key=key) for number, key in enumerate(plan.keys, 1)]
     read = int(world.stored.sequence_number or 0)
     delivery = Delivery(
@@ -171,10 +178,10 @@ async def live(world: World) -> None:
         if type(event).__name__ == "RecordsDropped" and not (life == 1 and world.dead.is_set()):
             world.note("discarded", [int(one.sequence_number) for one in event.discard.records])  # type: ignore[attr-defined]
 
-    writer = CheckpointWriter(world, "shard", world.stored, observe, lambda _: 0.001, stop)
+    writer = CheckpointWriter(world, "shard", world.stored, observe, lambda _: 0.001, permit.leave)
     destination = world if plan.policy.has_destination else None
     shard = poller.ShardPoller(
-        "shard", delivery, Reader(world, all_records[read:]), world, destination, writer, observe, stop
+        "shard", delivery, Reader(world, all_records[read:]), world, destination, writer, observe, permit
     )
     running = asyncio.create_task(shard.run())
     death = asyncio.create_task(world.dead.wait() if world.life == 1 else asyncio.Event().wait())

@@ -17,13 +17,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from headrace.errors import DestinationError, Reason
-from headrace.records import After, Checkpoint, Polled, Position, Record, Shard, Start
+from headrace.records import After, Checkpoint, Lease, Polled, Position, Record, Shard, Start
 from headrace.spec import EventSourceMapping, parse_mapping
 from headrace.stream import mapping as mapping_module
 from headrace.stream.aws import AwsSettings
 from headrace.stream.events import all_of
 from headrace.stream.functions import Call, NoResponse, Response
 from headrace.stream.health import Health
+from headrace.stream.membership import Alone
 from headrace.stream.metrics import Counts, Metrics
 from headrace.stream.report import FailureRecord
 from headrace.stream.sources.kinesis import RecordFacts, to_record
@@ -133,7 +134,7 @@ class World:
         for life in (*self.stops, Stop(seconds, seconds)):
             stop = asyncio.Event()
             run = asyncio.ensure_future(
-                mapping_module.run_mapping(mapping, _Store(self), AwsSettings(), observer, stop)
+                mapping_module.run_mapping(mapping, _Store(self), AwsSettings(), observer, stop, Alone())
             )
             await asyncio.sleep(life.at - self.clock.now)
             if life.kill:
@@ -275,8 +276,18 @@ class _Store:
     async def adopt(self, created: float, restart: Start) -> bool:
         return False  # the stream is always the same
 
-    async def load(self, _shards: Sequence[Shard], /) -> Mapping[str, Checkpoint]:
-        return dict(self.world.saved)
+    async def load(self, shards: Sequence[Shard], /) -> Mapping[str, Lease]:
+        listed = {shard.shard_id: shard for shard in shards}
+        return {
+            one: Lease(listed.get(one, Shard(one)), self.world.saved.get(one, Checkpoint()))
+            for one in {*listed, *self.world.saved}
+        }
+
+    async def take(self, shard_id: str) -> Checkpoint | None:
+        return self.world.saved.get(shard_id, Checkpoint())
+
+    async def release(self, shard_id: str) -> None:
+        pass
 
     async def save(self, shard_id: str, checkpoint: Checkpoint) -> None:
         self.world.saved[shard_id] = checkpoint

@@ -10,7 +10,8 @@ from headrace.errors import Throttled
 from headrace.records import Checkpoint, Gap, Polled, Position, Shard
 from headrace.spec import parse_mapping
 from headrace.stream.events import Event, RecordsTrimmed, ShardFinished, ShardStarted
-from headrace.stream.mapping import _MappingRun
+from headrace.stream.mapping import MappingRun
+from headrace.stream.membership import Alone
 from headrace.stream.settings import delivery_of
 from headrace.stream.stores.sqlite import SqliteFile, SqliteStore
 from tests.support.mappings import manifest
@@ -59,7 +60,8 @@ async def run(source: Source, until: Callable[[Event], bool], **checkpoints: Che
         await store.save(shard_id, checkpoint)
     mapping = parse_mapping(manifest())
     async with asyncio.timeout(5):
-        await _MappingRun(mapping, delivery_of(mapping), source, Function(), None, store, observe, stop).run()
+        delivery = delivery_of(mapping)
+        await MappingRun(mapping, delivery, source, Function(), None, store, Alone(), observe, stop).run()
     await file.aclose()
     return events
 

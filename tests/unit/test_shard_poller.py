@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from headrace.errors import DestinationError, LeaseLost, Reason, SourceError, StoreError, Throttled
-from headrace.records import Batch, Checkpoint, Head, LaneProgress, Polled, Shard, Start
+from headrace.records import Batch, Checkpoint, Head, LaneProgress, Lease, Polled, Shard, Start
 from headrace.stream import lanes, poller
 from headrace.stream.batching import BatchLimits
 from headrace.stream.checkpoints import CheckpointWriter
 from headrace.stream.events import CallEnded, ConditionObserved, ConditionType, Event, Faulted, Waiting
 from headrace.stream.functions import Call, NoResponse, Response
+from headrace.stream.membership import Permit
 from headrace.stream.report import FailureRecord, Origin
 from headrace.stream.retry import RetryPolicy
 from headrace.stream.settings import Delivery
@@ -104,8 +105,14 @@ class Store:
     async def adopt(self, created: float, restart: Start) -> bool:
         return False
 
-    async def load(self, _shards: Sequence[Shard], /) -> Mapping[str, Checkpoint]:
-        return {}
+    async def load(self, shards: Sequence[Shard], /) -> Mapping[str, Lease]:
+        return {shard.shard_id: Lease(shard) for shard in shards}
+
+    async def take(self, shard_id: str) -> Checkpoint | None:
+        return Checkpoint()
+
+    async def release(self, shard_id: str) -> None:
+        pass
 
     async def save(self, shard_id: str, checkpoint: Checkpoint) -> None:
         if self.faults:
@@ -127,7 +134,7 @@ class Bench:
     store: Store = field(default_factory=Store)
     limits: BatchLimits = field(default_factory=lambda: BatchLimits(10))
     policy: RetryPolicy = field(default_factory=lambda: RetryPolicy(initial_backoff=0.001, maximum_backoff=0.002))
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    permit: Permit = field(default_factory=Permit)
     events: list[Event] = field(default_factory=list)
 
     async def run(self) -> bool:
@@ -135,9 +142,9 @@ class Bench:
         uid = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
         delivery = Delivery(self.limits, self.policy, origin, uid, lambda_protocol=True, report_failures=False)
         observer = self.events.append
-        writer = CheckpointWriter(self.store, "shard", Checkpoint(), observer, lambda _: 0.001, self.stop)
+        writer = CheckpointWriter(self.store, "shard", Checkpoint(), observer, lambda _: 0.001, self.permit.leave)
         shard = poller.ShardPoller(
-            "shard", delivery, self.reader, self.function, self.destination, writer, observer, self.stop
+            "shard", delivery, self.reader, self.function, self.destination, writer, observer, self.permit
         )
         async with asyncio.timeout(5):
             return await shard.run()
@@ -248,7 +255,7 @@ async def test_a_stop_finishes_the_call_in_flight_and_starts_no_other() -> None:
     bench.function.delay = 0.05
     running = asyncio.create_task(bench.run())
     await asyncio.sleep(0.02)
-    bench.stop.set()
+    bench.permit.leave.set()
     assert not await running
     assert (len(bench.function.calls), bench.store.saved) == (1, [Checkpoint("1")])
 
@@ -260,7 +267,7 @@ async def test_a_stop_leaves_a_waiting_batch_where_it_is() -> None:
     running = asyncio.create_task(bench.run())
     while not bench.of(Waiting):
         await asyncio.sleep(0.001)
-    bench.stop.set()
+    bench.permit.leave.set()
     assert not await running
     assert len(bench.function.calls) == 1
     (kept,) = bench.store.saved
@@ -276,7 +283,7 @@ async def test_a_stop_does_not_wait_for_a_store_that_stays_away(monkeypatch: pyt
     running = asyncio.create_task(bench.run())
     while not bench.function.calls:
         await asyncio.sleep(0.001)
-    bench.stop.set()
+    bench.permit.leave.set()
     assert not await running
     assert away.saved == []
 
@@ -331,7 +338,7 @@ async def test_reading_keeps_its_pace_at_the_tip_and_makes_no_pause_while_behind
     running = asyncio.create_task(bench.run())
     await asyncio.sleep(0.3)
     reads = bench.reader.reads
-    bench.stop.set()
+    bench.permit.leave.set()
     assert not await running
     assert least <= reads <= most
 

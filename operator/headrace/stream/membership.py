@@ -30,11 +30,15 @@ class Fence(Protocol):
 class Membership(Protocol):
     """One poller among those of its mapping."""
 
-    fence: Fence
     on_lost: Callable[[Collection[str]], None]
     """Called with the shards that turn out to be others', before anything may start again; the data plane sets it."""
     news: asyncio.Event
     """Set when the leases are to be read and moves to be decided anew; whoever does so clears it first."""
+
+    @property
+    def fence(self) -> Fence:
+        """What keeps shards that are in doubt from being worked on."""
+        ...
 
     @property
     def leaving(self) -> bool:
@@ -63,14 +67,15 @@ class _Open:
     closed: bool = False
 
 
-@dataclass(slots=True)
 class Alone:
     """The only poller: everything that can be read is its own."""
 
-    fence: Fence = field(default_factory=_Open)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    leaving: bool = False
-    on_lost: Callable[[Collection[str]], None] = lambda _: None
+    leaving = False
+
+    def __init__(self) -> None:
+        self.fence: Fence = _Open()
+        self.news = asyncio.Event()
+        self.on_lost: Callable[[Collection[str]], None] = lambda _: None
 
     def decide(self, claims: Sequence[Claim], running: Collection[str], _giving: Collection[str]) -> Moves:
         """Takes whatever is not running yet."""
