@@ -233,12 +233,13 @@ class PollerMembership:
         return frozenset((beat.holder, beat.draining, beat.asks, beat.changes) for beat in others)
 
     async def aclose(self) -> None:
-        """Says goodbye."""
-        if self._lease is None:
-            return
+        """Says goodbye, once the leases are given back."""
+        name = heartbeat.lease_name(self._mapping, self.holder.identity)
         try:
             async with asyncio.timeout(BEAT_PATIENCE):
-                await self._cluster.delete(LEASE, self._lease)
+                known = await self._cluster.find(LEASE, self._mapping.namespace, name)
+                if known is not None and beat_of(known).holder.incarnation in self._lives:
+                    await self._cluster.delete(LEASE, known)
         except (ClusterError, TimeoutError) as error:
             self._log.warning("the heartbeat could not be ended", error=str(error) or "timed out")
 

@@ -125,8 +125,7 @@ class Poller:
             forever = (self._membership.run(), self._look(), self._tell_shards(), self._events.run())
             loops = [tasks.create_task(loop) for loop in forever]
             await self._follow()
-            if self._store is not None:
-                await self._store.aclose()
+            await self._give_back()
             for loop in loops:
                 loop.cancel()
         await self._membership.aclose()
@@ -158,6 +157,7 @@ class Poller:
             self._news.clear()
             mapping = self._mapping
             if mapping is None or not mapping.spec.enabled:
+                await self._give_back()
                 await first(None, self._stop, self._news)
                 continue
             ending = asyncio.Event()
@@ -187,10 +187,14 @@ class Poller:
         """The store of the mapping's stream; only another stream, or start, gets another one."""
         key = (mapping.spec.event_source_arn or "", start_of(mapping))
         if self._store is None or (self._store.source, self._store.begins) != key:
-            if self._store is not None:
-                await self._store.aclose()
+            await self._give_back()
             self._store = KubernetesStore(self._cluster, self._ref, *key, self._membership.holder)
         return self._store
+
+    async def _give_back(self) -> None:
+        if self._store is not None:
+            await self._store.aclose()
+            self._membership.tell_change()
 
     async def _regain(self, holder: Holder) -> Collection[str]:
         return await self._store.regain(holder) if self._store is not None else ()
