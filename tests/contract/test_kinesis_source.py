@@ -123,6 +123,12 @@ class ExpiringOnce:
         return await self._source.call(operation, **arguments)
 
 
+async def test_the_retention_is_known_once_the_stream_was_looked_at(stream: Stream, source: Kinesis) -> None:
+    assert source.retention is None
+    await source.created()
+    assert source.retention == 24 * 3600
+
+
 async def test_a_missing_stream_is_told_with_its_name(endpoint: str) -> None:
     missing = source_of(f"arn:aws:kinesis:{REGION}:000000000000:stream/missing", endpoint)
     with pytest.raises(SourceError, match="stream/missing") as caught:

@@ -169,6 +169,7 @@ def play(worlds: Sequence[World], seconds: float) -> None:
 @dataclass
 class _Source:
     world: World
+    retention: float | None = None
 
     async def shards(self) -> Sequence[Shard]:
         now = self.world.clock.now

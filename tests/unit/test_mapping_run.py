@@ -24,6 +24,7 @@ CHILD = Shard("child", ("parent",))
 class Source:
     listings: list[Sequence[Shard] | Exception]
     readers: dict[str, list[Polled | Exception]] = field(default_factory=dict)
+    retention: float | None = 86400.0
 
     async def shards(self) -> Sequence[Shard]:
         answer = self.listings.pop(0) if len(self.listings) > 1 else self.listings[0]

@@ -8,8 +8,20 @@ from structlog.testing import capture_logs
 
 from headrace import logs
 from headrace.records import Gap
-from headrace.stream.events import Event, RecordsAbandoned, RecordsTrimmed, ShardLost, StreamRecreated
-from headrace.stream.health import Health
+from headrace.stream.events import (
+    Event,
+    Pending,
+    RecordsAbandoned,
+    RecordsTrimmed,
+    RetentionSeen,
+    ShardLost,
+    ShardStarted,
+    ShardStopped,
+    StreamRecreated,
+    Waiting,
+    all_of,
+)
+from headrace.stream.health import BLOCKED_AFTER, Health
 from headrace.stream.metrics import Metrics
 
 LABELS = {"namespace": "shop", "mapping": "orders", "source": "arn"}
@@ -33,6 +45,28 @@ def test_a_loss_is_counted_from_zero(event: Event, metric: str, count: int) -> N
     observer(event)
     assert registry.get_sample_value(metric, LABELS) == count
     assert observer.counts.dropped == (3 if event is ABANDONED else 0)
+
+
+def test_a_shard_is_blocked_while_it_is_put_off_again_and_again_and_gone_when_it_stops() -> None:
+    registry, health = CollectorRegistry(), Health()
+    observer = all_of(health, Metrics(registry).observer("shop", "orders", "arn", health))
+    shard = LABELS | {"shard": "1"}
+    observer(ShardStarted("1", None))
+    observer(Pending("1", 1.0, at_tip=False))
+    assert registry.get_sample_value("headrace_shards_started_total", LABELS) == 1
+    assert registry.get_sample_value("headrace_shard_blocked", shard) == 0
+    for _ in range(BLOCKED_AFTER):
+        observer(Waiting("1", (), 1.0, 1))
+    assert registry.get_sample_value("headrace_shard_blocked", shard) == 1
+    observer(ShardStopped("1"))
+    assert registry.get_sample_value("headrace_shard_blocked", shard) is None
+    assert registry.get_sample_value("headrace_iterator_age_seconds", shard) is None
+
+
+def test_the_sources_retention_is_told_in_seconds() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry).observer("shop", "orders", "arn", Health())(RetentionSeen(604800.0))
+    assert registry.get_sample_value("headrace_source_retention_seconds", LABELS) == 604800
 
 
 def test_a_gap_is_logged_as_a_warning_with_its_ends() -> None:

@@ -60,7 +60,9 @@ async def run_operator(settings: OperatorSettings, stop: asyncio.Event) -> None:
         if not await _crd_served(cluster, settings, stop):
             return
         liveness = Liveness(time.monotonic)
-        queue = Workqueue(Reconciler(cluster, liveness, settings.poller), registry)
+        reconciler = Reconciler(cluster, liveness, settings.poller)
+        registry.register(reconciler.fleet)
+        queue = Workqueue(reconciler, registry)
         handlers = kopf.OperatorRegistry()
         register(handlers, queue, liveness)
         async with asyncio.TaskGroup() as tasks:

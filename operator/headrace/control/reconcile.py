@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from headrace.cluster import ClusterError
 from headrace.control.apply import apply
 from headrace.control.desired import children
+from headrace.control.fleet_metrics import FleetMetrics
 from headrace.control.observe import CHILDREN, Observed, observe
 from headrace.control.plan import plan
 from headrace.control.status import Problem, patch_of, status_of
@@ -34,11 +35,13 @@ class Reconciler:
     cluster: Cluster
     liveness: Liveness
     settings: PollerSettings
+    fleet: FleetMetrics = field(default_factory=FleetMetrics)
 
     async def __call__(self, key: Key, scope: Scope) -> bool:
         """Whether the mapping is there; raises ClusterError or NotApplied after the status says why."""
         observed = await observe(self.cluster, self.liveness, *key, CHILDREN if scope is Scope.ALL else (DEPLOYMENT,))
         if observed is None:
+            self.fleet.forget(key)
             return False
         if "deletionTimestamp" in observed.mapping["metadata"]:
             await self._tell(observed, enabled=False, problem=None)
@@ -65,7 +68,9 @@ class Reconciler:
 
     async def _tell(self, observed: Observed, *, enabled: bool, problem: Problem | None) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        patch = patch_of(observed.mapping.get("status") or {}, status_of(observed, enabled, problem, now))
+        status = status_of(observed, enabled, problem, now)
+        self.fleet.saw(observed, status, enabled=enabled)
+        patch = patch_of(observed.mapping.get("status") or {}, status)
         if patch:
             ref = observed.ref
             body = {"metadata": {"uid": ref.uid}, "status": patch}

@@ -207,6 +207,13 @@ class StreamRecreated:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionSeen:
+    """The stream keeps a record for so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class RecordsAbandoned:
     """So many records of a stream that is no more had been read and are not decided: they are lost."""
 
@@ -236,6 +243,7 @@ Event = (
     | Faulted
     | RecordsTrimmed
     | StreamRecreated
+    | RetentionSeen
     | RecordsAbandoned
 )
 Observer = Callable[[Event], None]

@@ -167,6 +167,11 @@ class Health:
             return 0.0
         return view.behind if view.oldest is None else max(0.0, now - view.oldest)
 
+    def blocked(self, shard_id: str) -> bool:
+        """Whether a batch of a shard was put off again and again."""
+        view = self._shards.get(shard_id)
+        return view is not None and max(view.setbacks.values(), default=0) >= BLOCKED_AFTER
+
     def report(self, now: float) -> Report:
         """Everything at once; the iterator age is the worst shard's, None while no shard is read."""
         ages = [self.iterator_age(shard_id, now) for shard_id in self._shards]
@@ -181,9 +186,7 @@ class Health:
             iterator_age_seconds=max(ages) if ages else None,
             shards_total=self._listed.total if self._listed else None,
             shards_ready=self._listed.total - self._listed.waiting if self._listed else None,
-            shards_blocked=sum(
-                max(view.setbacks.values(), default=0) >= BLOCKED_AFTER for view in self._shards.values()
-            ),
+            shards_blocked=sum(map(self.blocked, self._shards)),
         )
 
 

@@ -24,6 +24,7 @@ from headrace.stream.events import (
     Observer,
     RecordsAbandoned,
     RecordsTrimmed,
+    RetentionSeen,
     ShardFinished,
     ShardLost,
     ShardsListed,
@@ -198,6 +199,8 @@ class MappingRun:
     async def _same_stream(self) -> bool:
         """Whether the stream is the one that is being read; the first look says which, to the store too."""
         created = await self.source.created()
+        if self.source.retention is not None:
+            self.observer(RetentionSeen(self.source.retention))
         if created is None or created == self.created:
             return True
         if self.created is not None:

@@ -1,6 +1,6 @@
 """The mapping metrics of Lambda as Prometheus counters and gauges (contract I). An observer, told at the shell's gates.
 
-Labels: `namespace`, `mapping`, `source` (the source's ARN); `shard` only on the iterator age; `type` and `reason` only
+Labels: `namespace`, `mapping`, `source` (the source's ARN); `shard` only on what is known of each shard; `type` and `reason` only
 where their values come from a fixed list.
 """
 
@@ -26,8 +26,10 @@ from headrace.stream.events import (
     RecordsFiltered,
     RecordsPolled,
     RecordsTrimmed,
+    RetentionSeen,
     ShardFinished,
     ShardLost,
+    ShardStarted,
     ShardStopped,
     StreamRecreated,
 )
@@ -69,6 +71,7 @@ class Metrics:
         self.trimmed = counter("trimmed_gaps", "Times that the source's retention may have taken records unread.")
         self.recreated = counter("stream_recreations", "Times that the stream was made anew under its name.")
         self.lost_shards = counter("lost_shards", "Times that a shard was taken from this poller against its will.")
+        self.begun = counter("shards_started", "Times that a shard began to be read here: at a start, or taken over.")
         self.delivery_failures = counter("destination_delivery_failures", "Failure records given up for good.")
         self.publish_errors = counter(
             "destination_publish_errors", "Tries to deliver a failure record that failed.", "reason"
@@ -85,6 +88,15 @@ class Metrics:
             "Age of the oldest undecided record.",
             (*_LABELS, "shard"),
             registry=registry,
+        )
+        self.blocked = Gauge(
+            "headrace_shard_blocked",
+            "1 while a batch of the shard is put off again and again.",
+            (*_LABELS, "shard"),
+            registry=registry,
+        )
+        self.retention = Gauge(
+            "headrace_source_retention_seconds", "How long the source keeps a record.", _LABELS, registry=registry
         )
         self.condition = Gauge(
             "headrace_condition",
@@ -109,7 +121,7 @@ class MappingMetrics:
         self._followed: set[str] = set()
         for metric in (
             metrics.polled, metrics.filtered_out, metrics.invoked, metrics.failed, metrics.dropped, metrics.delivered,
-            metrics.trimmed, metrics.recreated, metrics.lost_shards,
+            metrics.trimmed, metrics.recreated, metrics.lost_shards, metrics.begun,
             metrics.delivery_failures, metrics.invocations, metrics.errors, metrics.throttles, metrics.unreachable,
         ):  # fmt: skip
             metric.labels(*labels)  # shows 0 from the start
@@ -131,11 +143,11 @@ class MappingMetrics:
             case ConditionObserved():
                 metrics.condition.labels(*labels, event.type.value).set(event.holds)
             case Pending(shard_id):
-                self._follow_age(shard_id)
+                self._follow(shard_id)
             case ShardFinished(shard_id) | ShardStopped(shard_id):
-                self._forget_age(shard_id)
+                self._forget(shard_id)
             case _:
-                self._missed(event)
+                self._seldom(event)
 
     def _called(self, event: CallStarted | CallEnded) -> None:
         metrics, labels = self._metrics, self._labels
@@ -174,9 +186,13 @@ class MappingMetrics:
                 metrics.dropped.labels(*labels).inc(records)
                 metrics.delivery_failures.labels(*labels).inc(delivery_failed)
 
-    def _missed(self, event: Event) -> None:
+    def _seldom(self, event: Event) -> None:
         metrics, labels = self._metrics, self._labels
         match event:
+            case ShardStarted():
+                metrics.begun.labels(*labels).inc()
+            case RetentionSeen(seconds):
+                metrics.retention.labels(*labels).set(seconds)
             case RecordsTrimmed():
                 metrics.trimmed.labels(*labels).inc()
             case StreamRecreated():
@@ -193,14 +209,17 @@ class MappingMetrics:
         self.counts.failed_invoke += records
         self._metrics.failed.labels(*self._labels).inc(records)
 
-    def _follow_age(self, shard_id: str) -> None:
+    def _follow(self, shard_id: str) -> None:
         """The age is computed when it is asked for, so that it grows while a shard is stuck."""
         if shard_id not in self._followed:
             self._followed.add(shard_id)
-            gauge = self._metrics.iterator_age.labels(*self._labels, shard_id)
-            gauge.set_function(lambda: self._health.iterator_age(shard_id, time.time()))
+            age = self._metrics.iterator_age.labels(*self._labels, shard_id)
+            age.set_function(lambda: self._health.iterator_age(shard_id, time.time()))
+            blocked = self._metrics.blocked.labels(*self._labels, shard_id)
+            blocked.set_function(lambda: self._health.blocked(shard_id))
 
-    def _forget_age(self, shard_id: str) -> None:
+    def _forget(self, shard_id: str) -> None:
         if shard_id in self._followed:
             self._followed.discard(shard_id)
             self._metrics.iterator_age.remove(*self._labels, shard_id)
+            self._metrics.blocked.remove(*self._labels, shard_id)

@@ -27,6 +27,11 @@ class ShardReader(Protocol):
 class Source(Protocol):
     """A stream."""
 
+    @property
+    def retention(self) -> float | None:
+        """Seconds that the stream keeps a record, as `created` last saw it. None: not told."""
+        ...
+
     async def shards(self) -> Sequence[Shard]:
         """Every shard the stream still knows, closed ones included; raises SourceError."""
         ...

@@ -62,6 +62,7 @@ class Kinesis:
         self._facts = facts
         self._read_limit = read_limit
         self._created: float | None = None
+        self.retention: float | None = None
         self._client = Client(access, "kinesis", facts.region, read_timeout=READ_TIMEOUT)
 
     async def call(self, operation: str, **arguments: Any) -> Any:
@@ -94,8 +95,10 @@ class Kinesis:
         """StreamCreationTimestamp, of DescribeStreamSummary: 20 calls a second are allowed an account."""
         answer = await self.call("describe_stream_summary", StreamARN=self._facts.stream_arn)
         with understanding(self._facts):
-            made = answer["StreamDescriptionSummary"].get("StreamCreationTimestamp")
+            summary = answer["StreamDescriptionSummary"]
+            made, hours = summary.get("StreamCreationTimestamp"), summary.get("RetentionPeriodHours")
             self._created = round(made.timestamp(), 3) if made is not None else None
+            self.retention = hours * 3600.0 if hours is not None else None
         return self._created
 
     async def now(self) -> float:

@@ -1,0 +1,108 @@
+"""What the operator knows of each mapping, as gauges: who watches them learns of shards that no poller tells of.
+
+Before this: `reconcile.py`, which feeds them with every look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from headrace.cluster import Body
+    from headrace.control.observe import Observed
+    from headrace.liveness import Key
+
+_MAPPING = ("namespace", "mapping")
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    enabled: bool
+    pollers: int
+    shards: dict[str, int]
+    held: dict[str, int]
+    unowned: tuple[str, ...]
+
+
+@dataclass(slots=True, eq=False)
+class FleetMetrics(Collector):
+    """The last look at every mapping. An operator that leads no more has to `clear` it: another one tells then."""
+
+    _views: dict[Key, _View] = field(default_factory=dict)
+
+    def saw(self, observed: Observed, status: Body, *, enabled: bool) -> None:
+        """Takes in a look and the status that came of it; `enabled` is what the spec asks for."""
+        self._views[observed.ref.key] = _View(
+            enabled=enabled,
+            pollers=status["pollers"],
+            shards={state: status["shards"][state] for state in ("total", "assigned", "blocked")},
+            held={beat.identity: beat.shards_held for beat in observed.heartbeats},
+            unowned=unowned(observed) if enabled else (),
+        )
+
+    def forget(self, key: Key) -> None:
+        """The mapping is gone."""
+        self._views.pop(key, None)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._views.clear()
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """The gauges; what is 0 for every shard but a few is there for those few only."""
+        enabled = GaugeMetricFamily("headrace_mapping_enabled", "1 while a mapping is to run, else 0.", labels=_MAPPING)
+        pollers = GaugeMetricFamily("headrace_pollers", "Pollers of a mapping that are alive.", labels=_MAPPING)
+        shards = GaugeMetricFamily(
+            "headrace_shards",
+            "Shards of a mapping: in total, assigned to a poller, blocked.",
+            labels=(*_MAPPING, "state"),
+        )
+        held = GaugeMetricFamily("headrace_poller_shards", "Shards that a poller holds.", labels=(*_MAPPING, "poller"))
+        nobody = GaugeMetricFamily(
+            "headrace_shard_unowned",
+            "1 for a shard that could be read and no poller holds.",
+            labels=(*_MAPPING, "shard"),
+        )
+        for key, view in self._views.items():
+            enabled.add_metric(key, view.enabled)
+            pollers.add_metric(key, view.pollers)
+            for state, number in view.shards.items():
+                shards.add_metric((*key, state), number)
+            for poller, number in view.held.items():
+                held.add_metric((*key, poller), number)
+            for shard in view.unowned:
+                nobody.add_metric((*key, shard), 1)
+        return enabled, pollers, shards, held, nobody
+
+
+def unowned(observed: Observed) -> tuple[str, ...]:
+    """The shards that could be read and nobody alive holds: not finished, and no parent of theirs is still to be read.
+
+    Shards of a former stream of the same name are history.
+    """
+    alive = {beat.identity for beat in observed.heartbeats}
+    leases = [(lease.get("spec") or {}, lease.get("status") or {}) for lease in observed.shard_leases]
+    newest = max((_made(spec) for spec, _ in leases), default="")
+    leases = [(spec, status) for spec, status in leases if _made(spec) == newest]
+    unfinished = {
+        spec.get("shardId"): spec.get("parents") or () for spec, status in leases if not status.get("finished")
+    }
+    holders = {spec.get("shardId"): status.get("holder") for spec, status in leases}
+    return tuple(
+        sorted(
+            str(shard)
+            for shard, parents in unfinished.items()
+            if holders[shard] not in alive and unfinished.keys().isdisjoint(parents)
+        )
+    )
+
+
+def _made(spec: Body) -> str:
+    """When a shard's stream was made: times of one form, so that the later is the greater."""
+    return str(spec.get("streamCreatedAt") or "")
