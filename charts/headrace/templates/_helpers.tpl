@@ -79,3 +79,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   resources: [roles, rolebindings]
   verbs: [get, list, watch, create, update]
 {{- end }}
+
+{{/* The newest version of PodDisruptionBudget that the cluster serves. Without a cluster helm claims to know every version. */}}
+{{- define "headrace.pdbVersion" -}}
+{{- $version := .Capabilities.KubeVersion.Version }}
+{{- if and (.Capabilities.APIVersions.Has "policy/v1") (semverCompare ">=1.21-0" $version) }}policy/v1
+{{- else if and (.Capabilities.APIVersions.Has "policy/v1beta1") (semverCompare "<1.25-0" $version) }}policy/v1beta1
+{{- end }}
+{{- end }}

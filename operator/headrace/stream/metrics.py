@@ -1,7 +1,7 @@
 """The mapping metrics of Lambda as Prometheus counters and gauges (contract I). An observer, told at the shell's gates.
 
-Labels: `namespace`, `mapping`, `source` (the source's ARN); `shard` only on what is known of each shard; `type` and `reason` only
-where their values come from a fixed list.
+Labels: `namespace`, `mapping`, `source` (the source's ARN); `shard` only on what is known of each shard;
+`type` and `reason` only where their values come from a fixed list.
 """
 
 from __future__ import annotations
