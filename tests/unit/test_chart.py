@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
@@ -25,6 +24,7 @@ from headrace.resources import (
     ref_of,
 )
 from headrace.spec import parse_mapping
+from tests.support.chart import CHART, HELM, MONITORING, Body, helm, of_kind, template
 from tests.support.pod_security import refusals
 from tests.support.servers import ROOT
 
@@ -32,12 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-HELM = ROOT / ".venv" / "helm" / "helm"
-CHART = ROOT / "charts" / "headrace"
 DIGEST = "sha256:" + "0" * 64
-MONITORING = ("monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor")
 
-Body = dict[str, Any]
 Right = tuple[str, str, str]
 """API group, resource, verb."""
 
@@ -67,29 +63,6 @@ EVERYTHING: Body = {
 NAMESPACED: Body = {"watchNamespaces": ["shop", "billing"]}
 
 pytestmark = pytest.mark.skipif(not HELM.exists(), reason="helm is not there; `make test` brings it")
-
-
-def helm(*arguments: str, values: Body | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs helm; values go in by standard input."""
-    given = ["--values", "-"] if values is not None else []
-    return subprocess.run(
-        [HELM, *arguments, *given],
-        input=json.dumps(values) if values is not None else None,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-
-
-def template(values: Body | None = None, *arguments: str) -> list[Body]:
-    done = helm("template", "hr", str(CHART), "--namespace", "system", *arguments, values=values or {})
-    assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
-
-
-def of_kind(documents: list[Body], *kinds: str) -> list[Body]:
-    return [document for document in documents if document["kind"] in kinds]
 
 
 def deployment(values: Body | None = None) -> Body:
@@ -162,7 +135,7 @@ def test_the_chart_renders_for_old_and_new_servers(version: str) -> None:
 def test_every_object_has_a_type_a_name_and_the_labels_and_belongs_to_a_namespace_unless_it_is_the_clusters(
     values: Body,
 ) -> None:
-    for document in template(values, *(f"--api-versions={api}" for api in MONITORING)):
+    for document in template(values, *MONITORING):
         metadata = document["metadata"]
         assert document["apiVersion"]
         assert metadata["labels"]["app.kubernetes.io/instance"] == "hr", document["kind"]
@@ -291,15 +264,14 @@ def test_an_account_of_the_users_own_is_used_and_not_made() -> None:
 
 def test_monitors_are_rendered_when_asked_for_and_served() -> None:
     kinds = {"ServiceMonitor", "PodMonitor", "Service"}
-    apis = [f"--api-versions={api}" for api in MONITORING]
 
-    assert {document["kind"] for document in of_kind(template(EVERYTHING, *apis), *kinds)} == kinds
+    assert {document["kind"] for document in of_kind(template(EVERYTHING, *MONITORING), *kinds)} == kinds
     assert not of_kind(template(EVERYTHING), *kinds)
-    assert not of_kind(template({}, *apis), *kinds)
+    assert not of_kind(template({}, *MONITORING), *kinds)
 
 
 def test_the_pod_monitor_selects_the_pods_of_pollers() -> None:
-    (monitor,) = of_kind(template(EVERYTHING, *(f"--api-versions={api}" for api in MONITORING)), "PodMonitor")
+    (monitor,) = of_kind(template(EVERYTHING, *MONITORING), "PodMonitor")
     body = mapping()
 
     assert monitor["spec"]["selector"]["matchLabels"].items() <= ref_of(body).labels.items()
