@@ -46,6 +46,16 @@ EVERYTHING: Body = {
         "port": 9090,
         "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
         "podMonitor": {"enabled": True, "interval": "15s"},
+        "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+        "dashboard": {"enabled": True, "annotations": {"folder": "streams"}},
+    },
+    "replicaCount": 3,
+    "podDisruptionBudget": {"maxUnavailable": "50%"},
+    "networkPolicy": {
+        "enabled": True,
+        "ingressFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+        "apiServer": {"to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "ports": [6443]},
+        "extraEgress": [{"to": [{"ipBlock": {"cidr": "10.0.0.2/32"}}]}],
     },
     "podAnnotations": {"team": "data"},
     "podLabels": {"team": "data"},
@@ -124,11 +134,78 @@ def test_the_chart_passes_helm_lint(values: Body) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("version", ["1.20", "1.33", "1.37"])
-def test_the_chart_renders_for_old_and_new_servers(version: str) -> None:
-    kinds = [document["kind"] for document in template({}, "--kube-version", version)]
+@pytest.mark.parametrize("monitored", [False, True], ids=["without the Prometheus operator", "with it"])
+@pytest.mark.parametrize(
+    ("version", "budget"),
+    [
+        ("1.20", "policy/v1beta1"),
+        ("1.24", "policy/v1"),
+        ("1.25", "policy/v1"),
+        ("1.31.4-eks-1234567", "policy/v1"),
+        ("1.37", "policy/v1"),
+    ],
+)
+def test_the_chart_renders_for_old_and_new_servers_what_they_serve(version: str, budget: str, monitored: bool) -> None:
+    apis = MONITORING if monitored else ()
+    documents = template(EVERYTHING, "--kube-version", version, *apis)
+    (found,) = of_kind(documents, "PodDisruptionBudget")
+    theirs = {document["kind"] for document in documents if document["apiVersion"] == "monitoring.coreos.com/v1"}
 
-    assert sorted(kinds) == ["ClusterRole", "ClusterRoleBinding", "Deployment", "ServiceAccount"]
+    assert found["apiVersion"] == budget
+    assert theirs == ({"ServiceMonitor", "PodMonitor", "PrometheusRule"} if monitored else set())
+    served = {"v1", "apps/v1", "rbac.authorization.k8s.io/v1", "networking.k8s.io/v1", "monitoring.coreos.com/v1"}
+    assert {document["apiVersion"] for document in documents} <= served | {budget}
+
+
+def test_what_is_not_asked_for_is_not_there() -> None:
+    kinds = {document["kind"] for document in template({}, *MONITORING)}
+
+    assert kinds <= {
+        "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Deployment", "ServiceAccount", "PodDisruptionBudget",
+    }  # fmt: skip
+
+
+def test_a_disruption_leaves_one_of_several_operators() -> None:
+    (budget,) = of_kind(template(), "PodDisruptionBudget")
+    made = deployment()["spec"]["template"]["metadata"]["labels"]
+
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert budget["spec"]["selector"]["matchLabels"].items() <= made.items()
+    for values in ({"replicaCount": 1}, {"replicaCount": 0}, {"podDisruptionBudget": {"enabled": False}}):
+        assert not of_kind(template(values), "PodDisruptionBudget"), values
+
+
+def test_several_operators_are_spread_softly_unless_the_values_say_how() -> None:
+    spread = pod_of()["topologySpreadConstraints"]
+
+    assert [each["topologyKey"] for each in spread] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+    assert {each["whenUnsatisfiable"] for each in spread} == {"ScheduleAnyway"}
+    labels = deployment()["spec"]["template"]["metadata"]["labels"]
+    assert all(each["labelSelector"]["matchLabels"].items() <= labels.items() for each in spread)
+    assert "topologySpreadConstraints" not in pod_of({"replicaCount": 1})
+
+
+def test_the_network_policy_lets_the_scrape_in_and_the_api_server_and_dns_out() -> None:
+    (policy,) = of_kind(template({"networkPolicy": {"enabled": True}}), "NetworkPolicy")
+    spec = policy["spec"]
+    api, dns = spec["egress"]
+
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert spec["podSelector"]["matchLabels"].items() <= deployment()["spec"]["template"]["metadata"]["labels"].items()
+    assert spec["ingress"] == [{"ports": [{"port": 8080, "protocol": "TCP"}]}]
+    assert api == {"ports": [{"port": 443, "protocol": "TCP"}, {"port": 6443, "protocol": "TCP"}]}
+    assert dns == {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+
+
+def test_the_network_policy_is_as_narrow_as_the_values_say() -> None:
+    wanted = EVERYTHING["networkPolicy"]
+    (policy,) = of_kind(template(EVERYTHING), "NetworkPolicy")
+    (scraped,), (api, _, more) = policy["spec"]["ingress"], policy["spec"]["egress"]
+
+    assert scraped["from"] == wanted["ingressFrom"]
+    assert scraped["ports"] == [{"port": 9090, "protocol": "TCP"}]
+    assert api == {"to": wanted["apiServer"]["to"], "ports": [{"port": 6443, "protocol": "TCP"}]}
+    assert more == wanted["extraEgress"][0]
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING, NAMESPACED], ids=["defaults", "everything", "namespaced"])
@@ -258,8 +335,9 @@ def test_with_named_namespaces_there_are_roles_in_them_and_none_for_the_cluster(
 def test_an_account_of_the_users_own_is_used_and_not_made() -> None:
     documents = template({"serviceAccount": {"create": False, "name": "theirs"}, "rbac": {"create": False}})
 
-    assert [document["kind"] for document in documents] == ["Deployment"]
-    assert documents[0]["spec"]["template"]["spec"]["serviceAccountName"] == "theirs"
+    assert not of_kind(documents, "ServiceAccount", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
+    (made,) = of_kind(documents, "Deployment")
+    assert made["spec"]["template"]["spec"]["serviceAccountName"] == "theirs"
 
 
 def test_monitors_are_rendered_when_asked_for_and_served() -> None:
@@ -268,6 +346,14 @@ def test_monitors_are_rendered_when_asked_for_and_served() -> None:
     assert {document["kind"] for document in of_kind(template(EVERYTHING, *MONITORING), *kinds)} == kinds
     assert not of_kind(template(EVERYTHING), *kinds)
     assert not of_kind(template({}, *MONITORING), *kinds)
+
+
+def test_labels_that_metrics_bring_are_kept_by_both_monitors() -> None:
+    documents = template(EVERYTHING, *MONITORING)
+    (operator,), (pollers,) = of_kind(documents, "ServiceMonitor"), of_kind(documents, "PodMonitor")
+
+    assert operator["spec"]["endpoints"][0]["honorLabels"] is True
+    assert pollers["spec"]["podMetricsEndpoints"][0]["honorLabels"] is True
 
 
 def test_the_pod_monitor_selects_the_pods_of_pollers() -> None:
@@ -288,6 +374,15 @@ def test_the_pod_monitor_selects_the_pods_of_pollers() -> None:
         ({"watchNamespaces": "shop"}, "/watchNamespaces"),
         ({"logFormat": "xml"}, "/logFormat"),
         ({"poller": {"env": {"PORT": 1}}}, "/poller/env/PORT"),
+        ({"replicaCount": "two"}, "/replicaCount"),
+        ({"podDisruptionBudget": {"maxUnavailable": 0}}, "/podDisruptionBudget/maxUnavailable"),
+        ({"podDisruptionBudget": {"minAvailable": 1}}, "minAvailable"),
+        ({"networkPolicy": {"apiServer": {"ports": ["https"]}}}, "/networkPolicy/apiServer/ports/0"),
+        ({"networkPolicy": {"egress": []}}, "egress"),
+        ({"metrics": {"prometheusRule": {"alerts": {"shardBlokced": {}}}}}, "shardBlokced"),
+        ({"metrics": {"prometheusRule": {"alerts": {"shardBlocked": {"threshold": 1}}}}}, "threshold"),
+        ({"metrics": {"prometheusRule": {"alerts": {"shardBlocked": {"for": "long"}}}}}, "/shardBlocked/for"),
+        ({"metrics": {"dashboard": {"label": {}}}}, "label"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
