@@ -27,6 +27,19 @@ def test_every_example_is_valid(file: Path) -> None:
     assert (result.exit_code, result.stdout) == (0, "1 valid\n"), result.output
 
 
+@pytest.mark.parametrize("number", range(3), ids=["IRSA", "Pod Identity", "Secret"])
+def test_what_the_docs_say_about_credentials_is_valid(number: int, tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "aws-credentials.md").read_text(), re.DOTALL)
+    other, mapping = yaml.safe_load_all(blocks[number])
+    file = tmp_path / "mapping.yaml"
+    file.write_text(yaml.safe_dump(mapping))
+    result = CliRunner().invoke(cli, ["validate", "-f", str(file)])
+    assert (len(blocks), result.exit_code) == (3, 0), result.output
+    spec = mapping["spec"]
+    named = spec.get("poller", {}).get("serviceAccountName") or spec["aws"]["credentials"]["secretRef"]["name"]
+    assert (other["metadata"]["name"], other["metadata"]["namespace"]) == (named, mapping["metadata"]["namespace"])
+
+
 def test_the_options_of_run_are_those_the_readme_lists() -> None:
     synopsis = README[README.index("`headrace run -f FILE_OR_FOLDER") :].split("`")[1]
     told = set(re.findall(r"--[a-z-]+", synopsis))
@@ -37,10 +50,12 @@ def test_the_options_of_run_are_those_the_readme_lists() -> None:
 def test_the_metrics_in_the_readme_exist() -> None:
     from prometheus_client import CollectorRegistry
 
+    from headrace.control.fleet_metrics import FleetMetrics
     from headrace.stream.metrics import Metrics
 
     registry = CollectorRegistry()
     Metrics(registry)
+    registry.register(FleetMetrics())
     exported = {family.name for family in registry.collect()}
     told = {name.removesuffix("_total") for name in re.findall(r"`(headrace_[a-z_]+)`", README)}
     assert len(told) >= 10
