@@ -8,7 +8,7 @@ import secrets
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -18,6 +18,7 @@ from headrace.errors import HeadraceError, InvalidMapping
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
+    from headrace.control.leadership import Election
     from headrace.spec import EventSourceMapping
     from headrace.stream.aws import AwsSettings
 
@@ -49,7 +50,7 @@ _metrics_port = click.option(
 
 
 def _own_name() -> str:
-    """A name that no other poller has: two with the same name would take each other's shards."""
+    """A name that no other process has: two with the same name would take each other's leases."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
@@ -134,6 +135,19 @@ def demo(ministack: Path | None, seconds: int) -> None:
     "--poller-image-pull-policy", type=click.Choice(["Always", "IfNotPresent", "Never"]), help="Of that image."
 )
 @click.option("--poller-env", metavar="NAME=VALUE", multiple=True, help="Environment of every poller; may be repeated.")
+@click.option(
+    "--leader-election/--no-leader-election", default=False, show_default=True, help="Of several, one works at a time."
+)
+@click.option(
+    "--leader-election-namespace", metavar="NAMESPACE", default="", help="Where the Lease is that decides; no default."
+)
+@click.option(
+    "--leader-election-lease",
+    metavar="NAME",
+    default="headrace-operator",
+    show_default=True,
+    help="Its name: one for each set of operators that serve the same mappings.",
+)
 @_metrics_port
 @click.option("--metrics-host", default="0.0.0.0", show_default=True, help="Address that the port is bound to.")  # noqa: S104 - pods are probed from outside
 @_log_format
@@ -147,16 +161,19 @@ def operator(
     metrics_host: str,
     log_format: str,
     debug: bool,
+    **election: Any,
 ) -> None:
     """Turn mappings in a cluster into pollers."""
     from headrace import logs  # noqa: PLC0415
     from headrace.control.app import OperatorSettings, run_operator  # noqa: PLC0415
     from headrace.control.desired import PollerSettings  # noqa: PLC0415
 
+    elected = _election(**election)
     logs.configure(log_format, debug=debug)
     environment = _endpoints() | dict(_pair("--poller-env", text) for text in poller_env)
     poller = PollerSettings(poller_image, poller_image_pull_policy, environment)
-    _serve(run_operator(OperatorSettings(poller, namespaces, metrics_port, metrics_host), asyncio.Event()))
+    settings = OperatorSettings(poller, namespaces, metrics_port, metrics_host, elected)
+    _serve(run_operator(settings, asyncio.Event()))
 
 
 @cli.command()
@@ -202,6 +219,16 @@ def crd(output: Path | None) -> None:
     output.mkdir(parents=True, exist_ok=True)
     for name, text in documents.items():
         (output / name).write_text(text)
+
+
+def _election(*, leader_election: bool, leader_election_namespace: str, leader_election_lease: str) -> Election | None:
+    from headrace.control.leadership import Election  # noqa: PLC0415
+
+    if not leader_election:
+        return None
+    if not leader_election_namespace:
+        _fail("--leader-election: needs --leader-election-namespace, where its Lease may be created and updated")
+    return Election(leader_election_namespace, leader_election_lease, _own_name())
 
 
 def _load(paths: tuple[Path, ...]) -> list[EventSourceMapping]:

@@ -3,70 +3,107 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import logging
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import kopf
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from headrace.cluster import ClusterError, connect
-from headrace.control.handlers import OWNED, register, selector
+from headrace.control.elector import Elector, Fenced
+from headrace.control.handlers import register
 from headrace.control.reconcile import Reconciler
+from headrace.control.watching import WatchSettings, watch
 from headrace.control.workqueue import Scope, Workqueue
 from headrace.errors import HeadraceError
 from headrace.liveness import Liveness
-from headrace.resources import EVENT_SOURCE_MAPPING, LABEL_MAPPING_UID
+from headrace.resources import EVENT_SOURCE_MAPPING
 from headrace.serving import serve
-from headrace.signals import set_on_signal
+from headrace.signals import pause, set_on_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine
 
     from headrace.cluster import Cluster
     from headrace.control.desired import PollerSettings
+    from headrace.control.leadership import Election
 
 log = structlog.get_logger()
 
-WATCH_SECONDS = 600
-"""A watch is begun anew after so long, with a full list: whatever an event was lost for is seen then."""
-LONGEST_WATCH_PAUSE = 10.0
 CRD_PAUSE = 2.0
 SWEEP_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorSettings:
-    """The operator's options; no namespaces: all of them. Port 0 serves nothing."""
+    """The operator's options; no namespaces: all of them; no election: it is the only one. Port 0 serves nothing."""
 
     poller: PollerSettings
     namespaces: tuple[str, ...] = ()
     metrics_port: int = 0
     metrics_host: str = "0.0.0.0"  # noqa: S104 - pods are probed from outside
+    election: Election | None = None
+    watches: WatchSettings = field(default_factory=WatchSettings)
 
 
 async def run_operator(settings: OperatorSettings, stop: asyncio.Event) -> None:
-    """Until `stop` is set, or SIGTERM or SIGINT set it; raises ClusterError when there is no cluster to be found."""
+    """Until `stop` is set, or SIGTERM or SIGINT set it.
+
+    Raises ClusterError when there is no cluster to be found, a group with LeadershipLost when another one took over.
+    """
     set_on_signal(stop)
-    registry = CollectorRegistry()
-    ready, end = asyncio.Event(), asyncio.Event()
-    async with (
-        connect() as cluster,
-        serve(settings.metrics_port, registry, ready.is_set, settings.metrics_host),
-    ):
-        if not await _crd_served(cluster, settings, stop):
+    async with connect() as cluster:
+        operator = _Operator(cluster, settings, stop)
+        async with serve(settings.metrics_port, operator.registry, operator.ready, settings.metrics_host):
+            await operator.run()
+
+
+class _Operator:
+    """Waits for its turn, where there is an election, and works."""
+
+    def __init__(self, cluster: Cluster, settings: OperatorSettings, stop: asyncio.Event) -> None:
+        self.registry = CollectorRegistry()
+        self._cluster = cluster
+        self._settings = settings
+        self._stop = stop
+        self._watching = asyncio.Event()
+        self._elector = Elector(cluster, settings.election) if settings.election is not None else None
+        leader = Gauge("headrace_operator_leader", "1 on the operator that works", registry=self.registry)
+        leader.set_function(lambda: float(self._leads()))
+
+    def ready(self) -> bool:
+        """Whether it watches, or stands by for the one that does."""
+        if self._watching.is_set():
+            return self._leads()
+        return self._elector is not None and not self._elector.leads() and self._elector.stands_by()
+
+    def _leads(self) -> bool:
+        return self._elector.leads() if self._elector is not None else self._watching.is_set()
+
+    async def run(self) -> None:
+        """Until the stop."""
+        if not await _crd_served(self._cluster, self._settings, self._stop):
             return
+        if self._elector is None:
+            await self._lead(self._cluster)
+        else:
+            fenced = Fenced(self._cluster, self._elector.leads)
+            await self._elector.lead(lambda: self._lead(fenced), self._stop)
+
+    async def _lead(self, cluster: Cluster) -> None:
         liveness = Liveness(time.monotonic)
-        reconciler = Reconciler(cluster, liveness, settings.poller)
-        registry.register(reconciler.fleet)
-        queue = Workqueue(reconciler, registry)
+        reconciler = Reconciler(cluster, liveness, self._settings.poller)
+        self.registry.register(reconciler.fleet)
+        queue = Workqueue(reconciler, self.registry)
         handlers = kopf.OperatorRegistry()
         register(handlers, queue, liveness)
+        stop, end = self._stop, asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(_watch(handlers, settings, ready, stop, end))
+            watching = tasks.create_task(
+                watch(handlers, self._settings.namespaces, self._settings.watches, self._watching, stop, end)
+            )
             await _work(queue, liveness, stop, watching)
             end.set()  # the last: kopf takes every task that is left for one of its own, and waits for it
 
@@ -101,7 +138,7 @@ async def _crd_served(cluster: Cluster, settings: OperatorSettings, stop: asynci
             await cluster.select(EVENT_SOURCE_MAPPING, namespace)
         except ClusterError as error:
             log.warning("mappings cannot be listed yet; are the CRDs installed?", error=error.message)
-            await _pause(stop, CRD_PAUSE)
+            await pause(stop, CRD_PAUSE)
         else:
             return True
     return False
@@ -116,57 +153,3 @@ async def _sweep(liveness: Liveness, queue: Workqueue) -> None:
         for key in liveness.expired(since):
             queue.mark(key, Scope.STATUS)
         since = now
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return
-
-
-async def _watch(
-    handlers: kopf.OperatorRegistry,
-    settings: OperatorSettings,
-    ready: asyncio.Event,
-    stop: asyncio.Event,
-    end: asyncio.Event,
-) -> None:
-    """kopf, kept to what it is here for: watching, and calling the handlers, until `end`."""
-    logging.getLogger("kopf").setLevel(logging.WARNING)
-    others = asyncio.all_tasks()
-    tasks = await kopf.spawn_tasks(
-        registry=handlers,
-        settings=_kopf_settings(),
-        standalone=True,
-        identity=cast("Any", "headrace"),  # of no use without peering, but kopf would look for a user name
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
-        ready_flag=ready,
-        stop_flag=end,
-    )
-    set_on_signal(stop)  # kopf took them
-    await kopf.run_tasks(tasks, ignored=others)
-
-
-class _Backoffs:
-    """Pauses between tries to reach the API server, without end: after a finite list kopf gives up for good."""
-
-    def __iter__(self) -> Iterator[float]:
-        return itertools.chain((1.0, 2.0, 3.0, 5.0), itertools.repeat(LONGEST_WATCH_PAUSE))
-
-
-def _kopf_settings() -> kopf.OperatorSettings:
-    settings = kopf.OperatorSettings()
-    settings.posting.enabled = False
-    settings.scanning.disabled = True  # the kinds are fixed; watching namespaces and CRDs would need more rights
-    settings.watching.server_timeout = WATCH_SECONDS
-    settings.watching.client_timeout = WATCH_SECONDS + 30
-    settings.watching.connect_timeout = 10
-    settings.networking.request_timeout = 30
-    settings.networking.error_backoffs = _Backoffs()
-    settings.process.ultimate_exiting_timeout = None
-    for kind in OWNED:
-        settings.watching.label_selectors[selector(kind)] = LABEL_MAPPING_UID
-    return settings

@@ -6,6 +6,7 @@ Before this: `handlers.py` marks keys. After this: `reconcile.py`, once per turn
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +17,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from headrace.errors import HeadraceError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from prometheus_client import CollectorRegistry
 
     from headrace.liveness import Key
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PARALLEL = 8
-"""Mappings looked at at the same time."""
+"""Mappings looked at at the same time, beside the slow ones."""
+SLOW = 5.0
+"""Seconds after which a look that still goes on leaves its place to others: those that hang do not add up."""
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 60.0
 FOLD_INTERVAL = 2.0
 """Least seconds between two looks at what pollers report of one mapping."""
@@ -110,12 +115,25 @@ class Workqueue:
         try:
             while entry.scope is not None:
                 await self._wait(entry)
-                async with self._slots:
+                async with self._place():
                     there = await self._turn(key, entry)
         finally:
             entry.worker = None
             if not there:
                 del self._entries[key]
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """One of the places; it is given back at the end, or when the look has become a slow one."""
+        await self._slots.acquire()
+        place = ExitStack()
+        place.callback(self._slots.release)
+        timer = asyncio.get_running_loop().call_later(SLOW, place.close)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            place.close()
 
     @staticmethod
     async def _wait(entry: _Entry) -> None:
