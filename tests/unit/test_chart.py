@@ -38,6 +38,7 @@ Right = tuple[str, str, str]
 """API group, resource, verb."""
 
 EVERYTHING: Body = {
+    "replicaCount": 3,
     "image": {"repository": "registry.example/headrace", "digest": DIGEST, "pullPolicy": "Always"},
     "imagePullSecrets": [{"name": "registry"}],
     "poller": {"image": "registry.example/poller:2", "env": {"HTTPS_PROXY": "http://proxy:3128"}},
@@ -49,7 +50,6 @@ EVERYTHING: Body = {
         "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
         "dashboard": {"enabled": True, "annotations": {"folder": "streams"}},
     },
-    "replicaCount": 3,
     "podDisruptionBudget": {"maxUnavailable": "50%"},
     "networkPolicy": {
         "enabled": True,
@@ -283,7 +283,7 @@ def test_values_reach_the_pod() -> None:
     made = deployment(EVERYTHING)["spec"]
     pod, (container,) = made["template"]["spec"], made["template"]["spec"]["containers"]
 
-    assert made["replicas"] == 1
+    assert made["replicas"] == 3
     for name in ("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName"):
         assert pod[name] == EVERYTHING[name], name
     assert pod["imagePullSecrets"] == EVERYTHING["imagePullSecrets"]
@@ -318,9 +318,47 @@ def test_no_right_is_a_wildcard_and_none_is_about_secrets(values: Body) -> None:
             assert not right[1].startswith("secrets")
 
 
+def served(documents: list[Body]) -> list[Body]:
+    """What is about mappings, not about the election."""
+    return [each for each in documents if not each["metadata"]["name"].endswith("-leader-election")]
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING, NAMESPACED], ids=["defaults", "everything", "namespaced"])
+def test_several_operators_elect_one_by_a_lease_that_they_may_write_and_no_other(values: Body) -> None:
+    documents = template(values)
+    (made,) = of_kind(documents, "Deployment")
+    (role,) = [each for each in of_kind(documents, "Role") if each not in served([each])]
+    (binding,) = [each for each in of_kind(documents, "RoleBinding") if each not in served([each])]
+    command, *arguments = made["spec"]["template"]["spec"]["containers"][0]["args"]
+    given = cli.commands[command].make_context(command, arguments).params
+
+    assert given["leader_election"] is True
+    assert (given["leader_election_namespace"], given["leader_election_lease"]) == ("system", "hr-headrace")
+    assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == "system"
+    assert rights(role["rules"]) == rights_to(LEASE, "create", "get", "update")
+    for rule in role["rules"]:
+        assert rule["verbs"] == ["create"] or rule["resourceNames"] == ["hr-headrace"]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "hr-headrace", "namespace": "system"}]
+    assert made["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_operator_needs_no_election_and_is_gone_before_the_next_begins(count: int) -> None:
+    documents = template({"replicaCount": count})
+    (made,) = of_kind(documents, "Deployment")
+
+    assert not of_kind(documents, "Role", "RoleBinding")
+    assert (made["spec"]["replicas"], made["spec"]["strategy"]) == (count, {"type": "Recreate"})
+    assert not [each for each in pod_of({"replicaCount": count})["containers"][0]["args"] if "election" in each]
+
+
 def test_with_named_namespaces_there_are_roles_in_them_and_none_for_the_cluster() -> None:
     documents = template(NAMESPACED)
-    roles, bindings = of_kind(documents, "Role"), of_kind(documents, "RoleBinding")
+    roles, bindings = (served(of_kind(documents, kind)) for kind in ("Role", "RoleBinding"))
 
     assert not of_kind(documents, "ClusterRole", "ClusterRoleBinding")
     assert [role["metadata"]["namespace"] for role in roles] == NAMESPACED["watchNamespaces"]
@@ -368,13 +406,14 @@ def test_the_pod_monitor_selects_the_pods_of_pollers() -> None:
     ("values", "named"),
     [
         ({"replicas": 2}, "replicas"),
+        ({"replicaCount": "two"}, "/replicaCount"),
+        ({"replicaCount": -1}, "/replicaCount"),
         ({"image": {"digest": "latest"}}, "/image/digest"),
         ({"image": {"pullPolicy": "Sometimes"}}, "/image/pullPolicy"),
         ({"metrics": {"port": "http"}}, "/metrics/port"),
         ({"watchNamespaces": "shop"}, "/watchNamespaces"),
         ({"logFormat": "xml"}, "/logFormat"),
         ({"poller": {"env": {"PORT": 1}}}, "/poller/env/PORT"),
-        ({"replicaCount": "two"}, "/replicaCount"),
         ({"podDisruptionBudget": {"maxUnavailable": 0}}, "/podDisruptionBudget/maxUnavailable"),
         ({"podDisruptionBudget": {"minAvailable": 1}}, "minAvailable"),
         ({"networkPolicy": {"apiServer": {"ports": ["https"]}}}, "/networkPolicy/apiServer/ports/0"),

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from headrace.control import workqueue
-from headrace.control.workqueue import PARALLEL, Scope, Workqueue
+from headrace.control.workqueue import PARALLEL, SLOW, Scope, Workqueue
 from headrace.errors import HeadraceError
+from tests.support.virtual import Clock, run_virtually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,7 +26,8 @@ A, B = ("shop", "a"), ("shop", "b")
 class Looks:
     """A reconcile that remembers, and does to each mapping what the test says."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0.001) -> None:
+        self.seconds = seconds
         self.seen: list[tuple[Key, Scope]] = []
         self.failing: set[Key] = set()
         self.hanging: set[Key] = set()
@@ -37,7 +39,7 @@ class Looks:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            await asyncio.sleep(3600 if key in self.hanging else 0.001)
+            await asyncio.sleep(3600 if key in self.hanging else self.seconds)
         finally:
             self.at_once -= 1
         if key in self.failing:
@@ -92,6 +94,32 @@ async def test_a_failing_and_a_hanging_mapping_do_not_delay_others() -> None:
             queue.mark(key, Scope.ALL)
         await settle()
         assert looks.of(B) == [Scope.ALL]
+
+
+def test_mappings_that_hang_or_fail_for_ever_delay_none_of_fifty_others() -> None:
+    """As many hang as there are places, and as many fail; each look of the others takes a second."""
+
+    async def play() -> None:
+        looks = Looks(seconds=1.0)
+        looks.hanging = {("shop", f"hangs-{number}") for number in range(PARALLEL)}
+        looks.failing = {("shop", f"fails-{number}") for number in range(PARALLEL)}
+        others = [("shop", f"works-{number}") for number in range(50)]
+        loop = asyncio.get_running_loop()
+        async with working(looks) as queue:
+            for key in (*looks.hanging, *looks.failing, *others):
+                queue.mark(key, Scope.ALL)
+            await asyncio.sleep(SLOW + 2 + 60 / PARALLEL + 1)
+            assert [key for key in others if looks.of(key) != [Scope.ALL]] == [], "the first look"
+            for _ in range(10):
+                await asyncio.sleep(120)
+                for key in others:
+                    queue.mark(key, Scope.ALL)
+                began, seen = loop.time(), len(looks.seen)
+                await asyncio.sleep(2 + 2 * 60 / PARALLEL)
+                assert set(others) <= {key for key, _ in looks.seen[seen:]}, f"at {began}"
+            assert all(len(looks.of(key)) > 10 for key in looks.hanging | looks.failing), "they are tried again"
+
+    run_virtually(Clock(), play())
 
 
 async def test_a_failure_is_tried_again_with_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
