@@ -104,7 +104,7 @@ async def measure(mappings: int) -> dict[str, float]:
         found["deployments"] = time.monotonic() - began
         await eventually(lambda: all_told(api, namespace, mappings), f"{mappings} conditions", LONGEST)
         found["told"] = time.monotonic() - began
-        while await operator.load(3.0) > 10:  # noqa: PLR2004 - until what was begun has ended
+        while await operator.load(3.0) > 10:  # until what was begun has ended
             pass
         found["CPU of it all"] = operator.cpu_seconds() - used
         found["idle"] = await operator.load(IDLE_SECONDS)

@@ -162,6 +162,7 @@ class Operator:
         return asyncio.get_running_loop().time() - began
 
     async def kill(self) -> None:
+        self.api.cut.add(self.elector.election.identity)
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
 
@@ -219,6 +220,15 @@ async def test_a_clean_stop_hands_over_at_once(api: Api) -> None:
     await a.end()
     assert await b.until(working=True) <= 2.1
     await b.end()
+    assert holder(api) == ""
+
+
+@virtually
+async def test_work_that_fails_or_is_cancelled_frees_the_lease_too(api: Api) -> None:
+    a = Operator(api, "a")
+    await a.until(working=True)
+    a.task.cancel()
+    await asyncio.gather(a.task, return_exceptions=True)
     assert holder(api) == ""
 
 

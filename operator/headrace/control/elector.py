@@ -45,6 +45,8 @@ class Elector:
     _renewed: float | None = None
     _looked: float = float("-inf")
     _leader: str = ""
+    _may_hold: bool = False
+    """Whether the Lease may name this operator: an answer can be lost."""
     _lease: Body | None = field(default=None, repr=False)
     """As written last by the leader, so that a renewal is one request."""
 
@@ -59,17 +61,19 @@ class Elector:
     async def lead(self, work: Callable[[], Coroutine[None, None, None]], stop: asyncio.Event) -> None:
         """Waits until it leads, then does the work to its end; raises LeadershipLost in a group.
 
-        What ends in peace releases the Lease, when nothing is done any more.
+        The Lease is released when nothing is done any more, however the work ended.
         """
-        if not await self._acquire(stop):
-            await self._release()
-            return
-        log.info("this operator leads", lease=self._name, identity=self.election.identity)
-        async with asyncio.TaskGroup() as tasks:
-            keeping = tasks.create_task(self._keep())
-            await work()
-            keeping.cancel()
-        await self._release()
+        try:
+            if not await self._acquire(stop):
+                return
+            log.info("this operator leads", lease=self._name, identity=self.election.identity)
+            async with asyncio.TaskGroup() as tasks:
+                keeping = tasks.create_task(self._keep())
+                await work()
+                keeping.cancel()
+        finally:
+            if self._may_hold:
+                await self._release()
 
     async def _acquire(self, stop: asyncio.Event) -> bool:
         """Whether it leads; False: the stop came first."""
@@ -89,7 +93,7 @@ class Elector:
             await asyncio.sleep(min(wait, self._renewed + terms.deadline - self.clock()))
             await self._try(min(PATIENCE, self._renewed + terms.deadline - self.clock()))
             if not self.leads():
-                self._renewed = None
+                self._renewed, self._may_hold = None, False
         raise LeadershipLost(
             f"the Lease {self._name} is not this operator's any more; it ends, and may be started again"
         )
@@ -127,7 +131,7 @@ class Elector:
 
     async def _write(self, lease: Body | None, *, anew: bool) -> None:
         """A create or a compare-and-swap; the term counts from before it was sent."""
-        sent, now = self.clock(), _now()
+        sent, now, self._may_hold = self.clock(), _now(), True
         if lease is None:
             body = leadership.acquired(None, self.election, now)
             written = await self.cluster.create(LEASE, body)
