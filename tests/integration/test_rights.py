@@ -118,7 +118,15 @@ async def test_the_rights_of_both_are_enough_and_records_flow(
         "tumblingWindowInSeconds": long_window(),
         "batchSize": 1,
     }
-    async with site.started(await site.install_rights(), "operator", "--namespace", site.namespace) as operator:
+    election = (
+        "--leader-election",
+        "--leader-election-namespace",
+        site.namespace,
+        "--leader-election-lease",
+        "headrace",
+    )
+    account = await site.install_rights()
+    async with site.started(account, "operator", "--namespace", site.namespace, *election) as operator:
         ref = ref_of(await site.api.create(EVENT_SOURCE_MAPPING, clusters.mapping(site.namespace, "orders", **said)))
         await eventually(
             lambda: site.api.find(ROLE_BINDING, site.namespace, ref.child_name),
