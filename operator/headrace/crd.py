@@ -88,11 +88,14 @@ _MAPPING_COLUMNS = (
     ("Function", "string", ".spec.function.service.name", 0),
     ("Function-URL", "string", ".spec.function.url", 1),
     ("State", "string", ".status.state", 0),
+    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
     ("Shards", "integer", ".status.shards.total", 0),
+    ("Assigned", "integer", ".status.shards.assigned", 0),
+    ("Blocked", "integer", ".status.shards.blocked", 0),
     ("Pollers", "integer", ".status.pollers", 0),
     ("Iterator-Age", "number", ".status.iteratorAgeSeconds", 0),
     ("Last-Result", "string", ".status.lastProcessingResult", 0),
-    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 1),
+    ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 1),
     _AGE,
 )
 _LEASE_COLUMNS = (
@@ -100,10 +103,12 @@ _LEASE_COLUMNS = (
     ("Shard", "string", ".spec.shardId", 0),
     ("State", "string", ".status.state", 0),
     ("Holder", "string", ".status.holder", 0),
-    ("Checkpoint", "string", ".status.sequenceNumber", 0),
+    ("Since", "date", ".status.stuckSince", 0),
     ("Attempts", "integer", ".status.attempts", 0),
+    ("Error", "string", ".status.lastError", 0),
     ("Iterator-Age", "number", ".status.iteratorAgeSeconds", 0),
-    ("Last-Error", "string", ".status.lastError", 0),
+    ("Record", "string", ".status.stuckOn", 1),
+    ("Checkpoint", "string", ".status.sequenceNumber", 1),
     _AGE,
 )
 _STATE_COLUMNS = (("Shard-Lease", "string", ".spec.shardLease", 0), _AGE)

@@ -65,7 +65,7 @@ class _Running:
 
     store: KubernetesStore
     health: Health = field(default_factory=Health)
-    progress: Progress = field(default_factory=Progress)
+    progress: Progress = field(default_factory=lambda: Progress(time.time))
 
 
 async def run_poller(settings: PollerSettings, stop: asyncio.Event) -> None:

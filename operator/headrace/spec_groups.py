@@ -149,6 +149,33 @@ class Credentials(Part):
     """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, AWS_SESSION_TOKEN."""
 
 
+class KeyRef(Part):
+    """A key of a Secret or ConfigMap in the mapping's namespace."""
+
+    name: Subdomain
+    """Name."""
+    key: Annotated[
+        str,
+        Field(
+            strict=True,
+            min_length=1,
+            max_length=253,
+            pattern="^[-._a-zA-Z0-9]+$",
+            json_schema_extra=allowed("a key of letters, digits, -, _ and ."),
+        ),
+    ] = "ca.crt"
+    """Key."""
+
+
+class CaBundle(Part):
+    """Certificates of the authorities to trust, PEM: exactly one of configMapRef and secretRef."""
+
+    config_map_ref: KeyRef | None = None
+    """In a ConfigMap."""
+    secret_ref: KeyRef | None = None
+    """In a Secret; only the pod reads it."""
+
+
 class Aws(Part):
     """How AWS, or what stands in for it, is reached."""
 
@@ -171,6 +198,8 @@ class Aws(Part):
     """Credentials; default what the pod's environment offers (IRSA, Pod Identity, instance role)."""
     role_arn: ArnText | None = None
     """Role to assume; also the invokeIdentityArn in events."""
+    ca_bundle: CaBundle | None = None
+    """Authorities that vouch for AWS instead of the public ones; for pods. Elsewhere AWS_CA_BUNDLE names a file."""
 
 
 class Poller(Part):
@@ -178,6 +207,10 @@ class Poller(Part):
 
     service_account_name: Subdomain | None = None
     """ServiceAccount to run under; default one of its own."""
+    service_account_annotations: Annotated[
+        dict[Text, Annotated[str, Field(strict=True, max_length=65_536)]], Field(max_length=64, default_factory=dict)
+    ]
+    """Annotations of the ServiceAccount that is made, such as the role's ARN for IRSA."""
     min_replicas: Annotated[Whole, Field(ge=1, le=1000)] = 1
     """Least pods."""
     max_replicas: Annotated[Whole, Field(ge=1, le=1000)] = 10
@@ -198,6 +231,13 @@ class Poller(Part):
     """Kubernetes: affinity of the pods."""
     env: Annotated[tuple[Open, ...], Field(max_length=256)] = ()
     """Kubernetes: further env of the container."""
+    volumes: Annotated[tuple[Open, ...], Field(max_length=64)] = ()
+    """Kubernetes: further volumes of the pods."""
+    volume_mounts: Annotated[tuple[Open, ...], Field(max_length=64)] = ()
+    """Kubernetes: further volumeMounts of the container."""
+    topology_spread_constraints: Annotated[tuple[Open, ...], Field(max_length=32)] | None = None
+    """Kubernetes: topologySpreadConstraints of the pods; default over nodes, where that works. A labelSelector need not
+    be given."""
     labels: Annotated[dict[Text, Text], Field(max_length=64, default_factory=dict)]
     """Further labels of the pods."""
     annotations: Annotated[

@@ -212,6 +212,12 @@ _SCALING = (
         lambda spec: spec.poller.min_replicas > spec.poller.max_replicas,
         "self.poller.minReplicas <= self.poller.maxReplicas",
     ),
+    Rule(
+        "poller.serviceAccountAnnotations",
+        "must not be given with serviceAccountName, whose annotations are its owner's",
+        lambda spec: bool(spec.poller.service_account_annotations) and spec.poller.service_account_name is not None,
+        f"!({filled('poller.serviceAccountAnnotations')}) || !({has('poller.serviceAccountName')})",
+    ),
 )
 
 # Function and brokers
@@ -223,6 +229,15 @@ _BROKERS = (
         "needs exactly one of url and service",
         lambda spec: (spec.function.url is None) == (spec.function.service is None),
         f"has({FUNCTION}.url) != has({FUNCTION}.service)",
+    ),
+    Rule(
+        "aws.caBundle",
+        "needs exactly one of configMapRef and secretRef",
+        lambda spec: (
+            spec.aws.ca_bundle is not None
+            and (spec.aws.ca_bundle.config_map_ref is None) == (spec.aws.ca_bundle.secret_ref is None)
+        ),
+        f"!({has('aws.caBundle')}) || has(self.aws.caBundle.configMapRef) != has(self.aws.caBundle.secretRef)",
     ),
     Rule(
         "function.timeoutSeconds",

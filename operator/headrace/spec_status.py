@@ -159,6 +159,10 @@ class ShardLeaseStatus(Part):
     """Failed calls with the batch at the head."""
     last_error: Annotated[str, Field(max_length=32_768)] | None = None
     """What went wrong last."""
+    stuck_since: datetime | None = None
+    """Since when the batch at the head fails, or waits for its destination."""
+    stuck_on: Text | None = None
+    """Sequence number of that batch's first record."""
     iterator_age_seconds: Annotated[float, Field(ge=0)] | None = None
     """Age of the record read last."""
     updated_at: datetime | None = None

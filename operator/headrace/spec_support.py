@@ -38,7 +38,6 @@ _GAPS = (
         "only SQS queues, SNS topics and S3 buckets are served in this version",
     ),
     _Gap("tags", lambda spec: bool(spec.tags), _NONE),
-    _Gap("poller.minReplicas", lambda spec: spec.poller.min_replicas > 1, "only 1 is served in this version"),
 )
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[2] / "crds"
 COLUMNS = {
-    "eventsourcemappings.yaml": "Source Function State Shards Pollers Iterator-Age Last-Result Age",
-    "shardleases.yaml": "Mapping Shard State Holder Checkpoint Attempts Iterator-Age Last-Error Age",
+    "eventsourcemappings.yaml": "Source Function State Ready Shards Assigned Blocked Pollers Iterator-Age Last-Result Age",
+    "shardleases.yaml": "Mapping Shard State Holder Since Attempts Error Iterator-Age Age",
     "windowstates.yaml": "Shard-Lease Age",
 }
 

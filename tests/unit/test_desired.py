@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from headrace.control.desired import ANNOTATION_CONFIG, PollerSettings, children
+from headrace.control.desired import PollerSettings, children
 from headrace.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
     LABEL_MAPPING_UID,
+    NETWORK_POLICY,
+    POD_DISRUPTION_BUDGET,
+    POD_DISRUPTION_BUDGET_BETA,
     ROLE,
     ROLE_BINDING,
     SERVICE_ACCOUNT,
@@ -85,21 +88,89 @@ def test_a_named_service_account_is_used_and_none_is_made() -> None:
     assert [subject["name"] for subject in bodies[ROLE_BINDING]["subjects"]] == ["chosen"]
 
 
-def test_disabled_means_no_replica() -> None:
-    assert made()[DEPLOYMENT]["spec"]["replicas"] == 1
-    assert made(enabled=False)[DEPLOYMENT]["spec"]["replicas"] == 0
+def test_there_are_as_many_pods_as_were_decided() -> None:
+    bodies = children(REF, parse_mapping(document()), PollerSettings("headrace:1"), replicas=0)
+    assert bodies[DEPLOYMENT]["spec"]["replicas"] == 0
 
 
-def test_there_are_never_two_generations_of_pods_at_once() -> None:
-    assert made()[DEPLOYMENT]["spec"]["strategy"] == {"type": "Recreate"}
+def test_a_new_pod_is_there_before_an_old_one_goes() -> None:
+    strategy = made()[DEPLOYMENT]["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
 
-def test_a_change_of_the_spec_changes_the_template() -> None:
-    def annotation(**spec: Any) -> str:
-        return str(pod(**spec)["metadata"]["annotations"][ANNOTATION_CONFIG])
+def test_what_pods_follow_themselves_replaces_none() -> None:
+    assert pod() == pod(batchSize=7)
+    assert made()[CONFIG_MAP] != made(batchSize=7)[CONFIG_MAP]
+    assert pod() != pod(poller={"image": "other:1"})
 
-    assert annotation() == annotation()
-    assert annotation() != annotation(batchSize=7)
+
+def test_evictions_take_one_pod_at_a_time() -> None:
+    budget = made()[POD_DISRUPTION_BUDGET]
+    assert budget["spec"] == {"maxUnavailable": 1, "selector": {"matchLabels": {LABEL_MAPPING_UID: UID}}}
+
+
+def test_the_budget_is_of_a_kind_the_server_knows_or_there_is_none() -> None:
+    settings = PollerSettings("headrace:1")
+    old = children(REF, parse_mapping(document()), settings, budget=POD_DISRUPTION_BUDGET_BETA)
+    assert old[POD_DISRUPTION_BUDGET_BETA]["apiVersion"] == "policy/v1beta1"
+    none = children(REF, parse_mapping(document()), settings, budget=None)
+    assert not {POD_DISRUPTION_BUDGET, POD_DISRUPTION_BUDGET_BETA} & set(none)
+
+
+def test_a_network_policy_lets_in_to_the_metrics_port_alone_when_asked_for() -> None:
+    assert NETWORK_POLICY not in made()
+    given = children(REF, parse_mapping(document()), PollerSettings("headrace:1", network_policy=True))
+    assert given[NETWORK_POLICY]["spec"] == {
+        "podSelector": {"matchLabels": {LABEL_MAPPING_UID: UID}},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"ports": [{"port": 8080, "protocol": "TCP"}]}],
+    }
+
+
+def test_pods_spread_softly_over_nodes_unless_said_otherwise() -> None:
+    selector = {"labelSelector": {"matchLabels": {LABEL_MAPPING_UID: UID}}}
+    (soft,) = pod()["spec"]["topologySpreadConstraints"]
+    assert soft == selector | {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+    }
+    zones = {"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+    said = pod(poller={"topologySpreadConstraints": [zones]})["spec"]["topologySpreadConstraints"]
+    assert said == [selector | zones]
+    own = zones | {"labelSelector": {"matchLabels": {"team": "y"}}}
+    assert pod(poller={"topologySpreadConstraints": [own]})["spec"]["topologySpreadConstraints"] == [own]
+    assert pod(poller={"topologySpreadConstraints": []})["spec"]["topologySpreadConstraints"] == []
+
+
+def test_the_account_that_is_made_bears_the_users_annotations() -> None:
+    annotations = made(poller={"serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:x"}})[SERVICE_ACCOUNT]
+    assert annotations["metadata"]["annotations"]["eks.amazonaws.com/role-arn"] == "arn:x"
+
+
+@pytest.mark.parametrize(
+    ("ref", "volume"),
+    [
+        ({"configMapRef": {"name": "own"}}, {"configMap": {"name": "own"}}),
+        ({"secretRef": {"name": "own", "key": "x.pem"}}, {"secret": {"secretName": "own"}}),
+    ],
+)
+def test_an_authority_of_the_users_own_is_mounted_and_named_to_the_client(ref: Body, volume: Body) -> None:
+    key = "x.pem" if "secretRef" in ref else "ca.crt"
+    ((kind, source),) = volume.items()
+    given = pod(aws={"caBundle": ref})["spec"]
+    assert {"name": "aws-ca", kind: source | {"items": [{"key": key, "path": "ca.crt"}]}} in given["volumes"]
+    (one,) = given["containers"]
+    assert {"name": "aws-ca", "mountPath": "/etc/headrace/ca", "readOnly": True} in one["volumeMounts"]
+    assert environment_of(one)["AWS_CA_BUNDLE"] == "/etc/headrace/ca/ca.crt"
+    assert "AWS_CA_BUNDLE" not in environment_of(container())
+
+
+def test_volumes_of_the_users_are_added() -> None:
+    volume, mount = {"name": "more", "emptyDir": {}}, {"name": "more", "mountPath": "/more"}
+    given = pod(poller={"volumes": [volume], "volumeMounts": [mount]})["spec"]
+    assert volume in given["volumes"]
+    assert mount in given["containers"][0]["volumeMounts"]
 
 
 def test_the_config_map_holds_a_mapping_that_parses_to_the_same_spec() -> None:

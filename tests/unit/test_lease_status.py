@@ -161,3 +161,21 @@ def test_an_error_is_told_up_to_1024_characters() -> None:
 
 def test_without_its_age_a_status_is_the_same_while_nothing_happens() -> None:
     assert without_age({"state": "Held", "iteratorAgeSeconds": 3}) == {"state": "Held"}
+
+
+def test_a_shard_that_is_stuck_says_since_when_and_on_which_record() -> None:
+    facts = ShardFacts("Retrying", 2, "boom", stuck_since=60.0, stuck_on="8")
+    told = with_facts({}, facts)
+    assert (told["stuckSince"], told["stuckOn"]) == ("1970-01-01T00:01:00.000Z", "8")
+    assert not {"stuckSince", "stuckOn"} & set(with_facts(told, ShardFacts()))
+
+
+def test_a_record_that_a_former_holder_was_stuck_on_is_stuck_since_then() -> None:
+    status = {"state": "Available", "stuckSince": "1970-01-01T00:00:09.000Z", "stuckOn": "8", "attempts": 3}
+    assert with_facts(status, ShardFacts(fresh=True)) == status | {"state": "Held"}
+    same = with_facts(status, ShardFacts("Retrying", 4, "boom", stuck_since=60.0, stuck_on="8"))
+    assert same["stuckSince"] == "1970-01-01T00:00:09.000Z"
+    other = with_facts(status, ShardFacts("Retrying", 1, "boom", stuck_since=60.0, stuck_on="9"))
+    assert other["stuckSince"] == "1970-01-01T00:01:00.000Z"
+    unknown = with_facts({"stuckSince": "1970-01-01T00:00:09.000Z"}, ShardFacts("Retrying", stuck_since=60.0))
+    assert unknown["stuckSince"] == "1970-01-01T00:01:00.000Z"

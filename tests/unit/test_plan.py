@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headrace.control.desired import PollerSettings, children
 from headrace.control.observe import CHILDREN, Observed
 from headrace.control.plan import Create, Delete, Plan, Replace, plan
-from headrace.resources import CONFIG_MAP, DEPLOYMENT, ROLE, SERVICE_ACCOUNT, Kind, MappingRef
+from headrace.resources import CONFIG_MAP, DEPLOYMENT, POD_DISRUPTION_BUDGET, ROLE, SERVICE_ACCOUNT, Kind, MappingRef
 from headrace.spec import parse_mapping
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def applied(start: Observed, steps: Plan) -> Observed:
 
 def test_everything_missing_is_made_in_the_order_it_is_needed() -> None:
     steps = plan(desired(), observed({}))
-    assert [type(step) for step in steps.actions] == [Create] * 5
-    assert tuple(step.kind for step in steps.actions) == CHILDREN
+    assert [type(step) for step in steps.actions] == [Create] * 6
+    assert tuple(step.kind for step in steps.actions) == (*CHILDREN, POD_DISRUPTION_BUDGET)
 
 
 def test_nothing_is_done_when_all_is_there() -> None:
@@ -108,7 +108,8 @@ def test_a_changed_field_is_replaced_and_what_others_added_stays() -> None:
 
 
 def test_zero_replicas_are_a_number_like_any_other() -> None:
-    wanted = desired(enabled=False)
+    wanted = desired()
+    wanted[DEPLOYMENT]["spec"]["replicas"] = 0
     bodies = observed(wanted)
     bodies.children[DEPLOYMENT]["spec"]["replicas"] = 1
     assert [type(step) for step in plan(wanted, bodies).actions] == [Replace]
@@ -182,3 +183,13 @@ def test_after_a_plan_is_carried_out_nothing_is_left_to_do(data: st.DataObject, 
     end = applied(start, plan(wanted, start))
     assert plan(wanted, end) == Plan()
     assert set(end.children) == set(wanted)
+
+
+def test_an_annotation_of_the_account_that_is_not_said_any_more_is_taken_away_and_others_stay() -> None:
+    before = observed(desired(poller={"serviceAccountAnnotations": {"role": "a", "other": "b"}}))
+    before.children[SERVICE_ACCOUNT]["metadata"]["annotations"]["theirs"] = "kept"
+    after = applied(before, plan(desired(poller={"serviceAccountAnnotations": {"role": "c"}}), before))
+    annotations = after.children[SERVICE_ACCOUNT]["metadata"]["annotations"]
+    assert (annotations.get("role"), annotations.get("theirs"), annotations.get("other")) == ("c", "kept", None)
+    last = applied(after, plan(desired(), after)).children[SERVICE_ACCOUNT]["metadata"]["annotations"]
+    assert set(last) == {"theirs", "headrace.dev/manifest-hash"}

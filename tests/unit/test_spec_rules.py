@@ -241,6 +241,17 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         manifest(poller={"minReplicas": 11}),
         "spec.poller.minReplicas: must not be more than maxReplicas",
     ),
+    (
+        "annotations of another's account",
+        manifest(poller={"serviceAccountName": "theirs", "serviceAccountAnnotations": {"a": "b"}}),
+        "spec.poller.serviceAccountAnnotations: must not be given with serviceAccountName",
+    ),
+    ("no authority", manifest(aws={"caBundle": {}}), "spec.aws.caBundle: needs exactly one of configMapRef and"),
+    (
+        "two authorities",
+        manifest(aws={"caBundle": {"configMapRef": {"name": "a"}, "secretRef": {"name": "b"}}}),
+        "spec.aws.caBundle: needs exactly one of configMapRef and secretRef",
+    ),
     ("no function", manifest(function={}), "spec.function: needs exactly one of url and service"),
     (
         "two functions",

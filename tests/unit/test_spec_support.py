@@ -27,7 +27,6 @@ def test_other_sources_are_not_served_yet(source: str) -> None:
         ({"kmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/k"}, "kmsKeyArn"),
         ({"metricsConfig": {"metrics": ["EventCount"]}}, "metricsConfig"),
         ({"tags": {"a": "b"}}, "tags"),
-        ({"poller": {"minReplicas": 2}}, "poller.minReplicas"),
     ],
 )
 def test_what_no_code_serves_yet_is_told_and_never_ignored(properties: dict[str, Any], path: str) -> None:
@@ -50,7 +49,7 @@ def test_what_is_served_is_not_complained_about() -> None:
         function={"url": "http://f", "protocol": "http", "headers": {"A": "b"}},
         retryBackoff={"initialSeconds": 0.01},
         aws={"region": "us-east-1", "endpointUrl": "http://localhost:1", "roleArn": "arn:aws:iam::123456789012:role/r"},
-        poller={"maxReplicas": 3, "resources": {"limits": {"cpu": 1}}},
+        poller={"minReplicas": 2, "maxReplicas": 3, "resources": {"limits": {"cpu": 1}}},
         kmsKeyArn="",
     )
     assert unsupported(parse_mapping(document)) == ()

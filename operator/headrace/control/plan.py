@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ANNOTATION_HASH = "headrace.dev/manifest-hash"
 """On every child: the hash of the manifest it was last made from, so that what is not wanted any more is noticed."""
+ANNOTATION_OURS = "headrace.dev/annotations"
+"""On a child with annotations of its mapping's: their names, so that they can be taken away again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,13 @@ def _replaced(desired: Body, actual: Body) -> Body:
     owners = [
         owner for owner in theirs.get("ownerReferences") or () if owner["uid"] != ours["ownerReferences"][0]["uid"]
     ]
+    annotations = theirs.get("annotations") or {}
+    former = {ANNOTATION_OURS, *str(annotations.get(ANNOTATION_OURS, "")).split(",")}
+    kept = {name: value for name, value in annotations.items() if name not in former}
     metadata = {
         **theirs,
         "labels": {**(theirs.get("labels") or {}), **ours["labels"]},
-        "annotations": {**(theirs.get("annotations") or {}), **ours["annotations"]},
+        "annotations": {**kept, **ours["annotations"]},
         "ownerReferences": [*ours["ownerReferences"], *owners],
     }
     return {**actual, **desired, "metadata": metadata}

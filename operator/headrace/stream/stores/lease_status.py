@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.records import Checkpoint, Holder, Window
+from headrace.stream.instants import instant
 from headrace.stream.progress import HELD
 from headrace.stream.stores.encoding import decode_lanes, decode_window, encode_lanes, encode_window
 
@@ -50,13 +51,23 @@ def status_of(lease: Body) -> Body:
 
 
 def with_facts(status: Body, facts: ShardFacts) -> Body:
-    """The status with what is known of the shard, its error cut to a bounded length."""
+    """The status with what is known of the shard, its error cut to a bounded length.
+
+    What a former holder told of a shard that is stuck stays until this one has tried; a record that both are stuck on
+    is stuck since the former one's time.
+    """
     age = facts.iterator_age_seconds
-    told = {
-        "state": facts.state,
+    rounded = {"state": facts.state, "iteratorAgeSeconds": round(age) if age is not None else None}
+    if facts.fresh:
+        return {key: value for key, value in (status | rounded).items() if value is not None}
+    since = instant(facts.stuck_since) if facts.stuck_since is not None else None
+    if facts.stuck_on is not None and facts.stuck_on == status.get("stuckOn"):
+        since = status.get("stuckSince") or since
+    told = rounded | {
         "attempts": facts.attempts,
         "lastError": facts.last_error[:_LONGEST_ERROR] if facts.last_error is not None else None,
-        "iteratorAgeSeconds": round(age) if age is not None else None,
+        "stuckSince": since,
+        "stuckOn": facts.stuck_on,
     }
     return {key: value for key, value in (status | told).items() if value is not None}
 

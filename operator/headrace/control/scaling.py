@@ -1,0 +1,69 @@
+"""How many pods a mapping's shards need, and which shards there are. Pure. Before this: `observe.py`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from headrace.resources import DEPLOYMENT
+
+if TYPE_CHECKING:
+    from headrace.cluster import Body
+    from headrace.control.observe import Observed
+    from headrace.heartbeat import Heartbeat
+    from headrace.spec import EventSourceMappingSpec
+
+
+def replicas(spec: EventSourceMappingSpec, observed: Observed) -> int:
+    """clamp(ceil(ready shards / shardsPerReplica), minReplicas, maxReplicas); 0 when disabled.
+
+    While nobody knows how many shards are ready, as many as there are: a silent moment takes no pod away.
+    """
+    if not spec.enabled:
+        return 0
+    poller = spec.poller
+    ready = ready_shards(observed)
+    wanted = _now(observed) if ready is None else math.ceil(ready / poller.shards_per_replica)
+    return max(poller.min_replicas, min(wanted, poller.max_replicas))
+
+
+def ready_shards(observed: Observed) -> int | None:
+    """Shards that can be read now: the most that a poller tells of, else what leases say; None: not known."""
+    told = [beat.shards_ready for beat in observed.heartbeats if beat.shards_ready is not None]
+    if told:
+        return max(told)
+    leases = current_leases(observed)
+    return sum(map(is_ready, leases)) if leases else None
+
+
+def current_leases(observed: Observed) -> tuple[Body, ...]:
+    """The ShardLeases of the stream that is read now: not of another one, nor of a former one of its name."""
+    source = (observed.mapping.get("spec") or {}).get("eventSourceArn")
+    specs = [(lease.get("spec") or {}, lease) for lease in observed.shard_leases]
+    ours = [(spec, lease) for spec, lease in specs if spec.get("eventSourceArn") in {None, source}]
+    newest = max((str(spec.get("streamCreatedAt") or "") for spec, _ in ours), default="")
+    return tuple(lease for spec, lease in ours if str(spec.get("streamCreatedAt") or newest) == newest)
+
+
+def is_open(lease: Body) -> bool:
+    """Whether a ShardLease's shard has not ended."""
+    return not (lease.get("status") or {}).get("finished")
+
+
+def is_ready(lease: Body) -> bool:
+    """Whether it can be read: it has not ended, and its parents have."""
+    return is_open(lease) and (lease.get("status") or {}).get("state") != "Waiting"
+
+
+def is_held(lease: Body, heartbeats: tuple[Heartbeat, ...]) -> bool:
+    """Whether its holder lives, and is in the life that took it."""
+    status = lease.get("status") or {}
+    return any(
+        status.get("holder") == beat.identity and beat.incarnation in {"", status.get("incarnation")}
+        for beat in heartbeats
+    )
+
+
+def _now(observed: Observed) -> int:
+    deployment = observed.children.get(DEPLOYMENT) or {}
+    return int((deployment.get("spec") or {}).get("replicas") or 0)

@@ -1,0 +1,92 @@
+"""How many pods there are: from the shards that can be read, never from a silence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from headrace.control.observe import Observed
+from headrace.control.scaling import current_leases, is_held, ready_shards, replicas
+from headrace.heartbeat import Heartbeat
+from headrace.resources import DEPLOYMENT
+from headrace.spec import EventSourceMappingSpec, parse_mapping
+from tests.support.mappings import KINESIS, manifest
+
+if TYPE_CHECKING:
+    from headrace.cluster import Body
+
+
+def spec(**properties: Any) -> EventSourceMappingSpec:
+    return parse_mapping(manifest(**properties)).spec
+
+
+def beat(ready: int | None, identity: str = "a", incarnation: str = "") -> Heartbeat:
+    return Heartbeat(identity, 1, shards_ready=ready, incarnation=incarnation)
+
+
+def lease(state: str = "Held", **more: Any) -> Body:
+    return {"spec": {"eventSourceArn": KINESIS} | more.pop("spec", {}), "status": {"state": state} | more}
+
+
+def seen(*beats: Heartbeat, leases: tuple[Body, ...] = (), now: int | None = None) -> Observed:
+    children = {} if now is None else {DEPLOYMENT: {"spec": {"replicas": now}}}
+    return Observed({"spec": {"eventSourceArn": KINESIS}}, children, beats, leases)
+
+
+@pytest.mark.parametrize(
+    ("ready", "per_pod", "least", "most", "expected"),
+    [
+        (0, 16, 1, 10, 1),
+        (16, 16, 1, 10, 1),
+        (17, 16, 1, 10, 2),
+        (8, 1, 1, 10, 8),
+        (8, 3, 1, 10, 3),
+        (1000, 16, 1, 10, 10),
+        (1, 16, 3, 10, 3),
+        (40, 16, 3, 10, 3),
+        (64, 16, 3, 10, 4),
+    ],
+)
+def test_pods_are_as_many_as_shards_need_within_the_bounds(
+    ready: int, per_pod: int, least: int, most: int, expected: int
+) -> None:
+    poller = {"shardsPerReplica": per_pod, "minReplicas": least, "maxReplicas": most}
+    assert replicas(spec(poller=poller), seen(beat(ready))) == expected
+
+
+def test_disabled_means_no_pod_whatever_there_is_to_read() -> None:
+    assert replicas(spec(enabled=False, poller={"minReplicas": 2}), seen(beat(40), now=3)) == 0
+
+
+def test_the_poller_that_knows_the_most_shards_is_believed() -> None:
+    assert ready_shards(seen(beat(3), beat(8, "b"), beat(None, "c"))) == 8
+
+
+def test_without_a_report_the_leases_tell_how_many_can_be_read() -> None:
+    leases = (lease(), lease("Available"), lease("Waiting"), lease("Finished", finished=True))
+    assert ready_shards(seen(beat(None), leases=leases)) == 2
+
+
+@pytest.mark.parametrize(("now", "expected"), [(None, 2), (0, 2), (4, 4), (50, 10)])
+def test_a_moment_without_any_report_changes_no_number_of_pods(now: int | None, expected: int) -> None:
+    assert replicas(spec(poller={"minReplicas": 2}), seen(now=now)) == expected
+
+
+def test_leases_of_another_stream_or_a_former_one_of_its_name_do_not_count() -> None:
+    old, new = "2026-01-01T00:00:00.000Z", "2026-01-02T00:00:00.000Z"
+    current = lease(spec={"streamCreatedAt": new})
+    unmarked = lease(spec={})
+    leases = (lease(spec={"streamCreatedAt": old}), current, unmarked, lease(spec={"eventSourceArn": "other"}))
+    assert current_leases(seen(leases=leases)) == (current, unmarked)
+
+
+@pytest.mark.parametrize(
+    ("holder", "life", "held"), [("a", "1", True), ("a", "0", False), ("b", "1", False), (None, None, False)]
+)
+def test_a_shard_is_held_by_the_life_that_took_it(holder: str | None, life: str | None, held: bool) -> None:
+    assert is_held({"status": {"holder": holder, "incarnation": life}}, (beat(1, "a", "1"),)) is held
+
+
+def test_a_poller_that_tells_no_incarnation_is_known_by_its_name() -> None:
+    assert is_held({"status": {"holder": "a", "incarnation": "1"}}, (beat(1, "a"),))
