@@ -134,6 +134,7 @@ def demo(ministack: Path | None, seconds: int) -> None:
 @click.option(
     "--poller-image-pull-policy", type=click.Choice(["Always", "IfNotPresent", "Never"]), help="Of that image."
 )
+@click.option("--poller-network-policy", is_flag=True, help="Let in to pollers only on their port for metrics.")
 @click.option("--poller-env", metavar="NAME=VALUE", multiple=True, help="Environment of every poller; may be repeated.")
 @click.option(
     "--leader-election/--no-leader-election", default=False, show_default=True, help="Of several, one works at a time."
@@ -156,6 +157,7 @@ def operator(
     namespaces: tuple[str, ...],
     poller_image: str,
     poller_image_pull_policy: str | None,
+    poller_network_policy: bool,
     poller_env: tuple[str, ...],
     metrics_port: int,
     metrics_host: str,
@@ -171,7 +173,7 @@ def operator(
     elected = _election(**election)
     logs.configure(log_format, debug=debug)
     environment = _endpoints() | dict(_pair("--poller-env", text) for text in poller_env)
-    poller = PollerSettings(poller_image, poller_image_pull_policy, environment)
+    poller = PollerSettings(poller_image, poller_image_pull_policy, environment, poller_network_policy)
     settings = OperatorSettings(poller, namespaces, metrics_port, metrics_host, elected)
     _serve(run_operator(settings, asyncio.Event()))
 

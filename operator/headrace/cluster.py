@@ -27,12 +27,16 @@ _NOT_FOUND, _CONFLICT, _GONE = 404, 409, 410
 
 
 class ClusterError(HeadraceError):
-    """The API did not do as asked; `status` is HTTP's; 0: no answer came, and it may have been done or not."""
+    """The API did not do as asked; `status` is HTTP's; 0: no answer came, and it may have been done or not.
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    `causes` are the codes of the answer's details.
+    """
+
+    def __init__(self, message: str, status: int = 0, causes: frozenset[str] = frozenset()) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
+        self.causes = causes
 
 
 class ObjectNotFound(ClusterError):
@@ -52,6 +56,10 @@ class Cluster(Protocol):
 
     async def select(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Body]:
         """All objects a label selector finds, in one namespace or all."""
+        ...
+
+    async def versions(self, group: str) -> frozenset[str]:
+        """The versions of an API group that are served; none: there is no such group."""
         ...
 
     async def create(self, kind: Kind, body: Body) -> Body:
@@ -122,6 +130,14 @@ class ApiServer:
                 return found
             query["continue"] = token
 
+    async def versions(self, group: str) -> frozenset[str]:
+        """GET of the group's discovery document."""
+        try:
+            document = await self._call("GET", f"/apis/{group}")
+        except ObjectNotFound:
+            return frozenset()
+        return frozenset(version["version"] for version in document.get("versions") or ())
+
     async def create(self, kind: Kind, body: Body) -> Body:
         """POST."""
         return await self._call("POST", kind.path(body["metadata"]["namespace"]), body=body)
@@ -173,7 +189,14 @@ class ApiServer:
 def _refusal(method: str, path: str, status: int, content: bytes) -> ClusterError:
     kinds = {_NOT_FOUND: ObjectNotFound, _CONFLICT: Conflict}
     sentence = f"the Kubernetes API answered {method} {path} with {status}: {_told(content)}"
-    return kinds.get(status, ClusterError)(sentence, status)
+    return kinds.get(status, ClusterError)(sentence, status, _causes(content))
+
+
+def _causes(content: bytes) -> frozenset[str]:
+    try:
+        return frozenset(str(cause["reason"]) for cause in orjson.loads(content)["details"]["causes"])
+    except (ValueError, KeyError, TypeError):
+        return frozenset()
 
 
 def _told(content: bytes) -> str:

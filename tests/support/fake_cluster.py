@@ -17,6 +17,7 @@ class FakeCluster:
 
     def __init__(self) -> None:
         self.objects: dict[tuple[Kind, str, str], Body] = {}
+        self.groups: dict[str, frozenset[str]] = {"policy": frozenset({"v1", "v1beta1"})}
         self._versions = itertools.count(1)
 
     async def find(self, kind: Kind, namespace: str, name: str) -> Body | None:
@@ -31,6 +32,9 @@ class FakeCluster:
             and namespace in {None, where}
             and wanted.items() <= (body["metadata"].get("labels") or {}).items()
         ]
+
+    async def versions(self, group: str) -> frozenset[str]:
+        return self.groups.get(group, frozenset())
 
     async def create(self, kind: Kind, body: Body) -> Body:
         key = _key(kind, body)

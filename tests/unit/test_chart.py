@@ -16,6 +16,8 @@ from headrace.resources import (
     EVENT,
     EVENT_SOURCE_MAPPING,
     LEASE,
+    NETWORK_POLICY,
+    POD_DISRUPTION_BUDGET,
     ROLE,
     SERVICE_ACCOUNT,
     SHARD_LEASE,
@@ -124,7 +126,11 @@ def used() -> set[Right]:
     watched = {right for kind in (*OWNED, EVENT_SOURCE_MAPPING) for right in rights_to(kind, "list", "watch")}
     made = {right for kind in CHILDREN for right in rights_to(kind, "get", "create", "update")}
     told = {(group, f"{resource}/status", verb) for group, resource, verb in rights_to(EVENT_SOURCE_MAPPING, "patch")}
-    return watched | made | told | rights_to(EVENT_SOURCE_MAPPING, "get") | rights_to(SERVICE_ACCOUNT, "delete")
+    guards = rights_to(POD_DISRUPTION_BUDGET, "get", "create", "update")
+    guards |= rights_to(NETWORK_POLICY, "get", "create", "update", "delete") | rights_to(EVENT, "create")
+    return (
+        watched | made | told | guards | rights_to(EVENT_SOURCE_MAPPING, "get") | rights_to(SERVICE_ACCOUNT, "delete")
+    )
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING, NAMESPACED], ids=["defaults", "everything", "namespaced"])

@@ -12,20 +12,37 @@ from headrace.control.desired import PollerSettings
 from headrace.control.observe import CHILDREN
 from headrace.control.reconcile import NotApplied, Reconciler
 from headrace.control.workqueue import Scope
+from headrace.heartbeat import Heartbeat, lease
 from headrace.liveness import Liveness
-from headrace.resources import CONFIG_MAP, DEPLOYMENT, EVENT_SOURCE_MAPPING, ROLE, Kind, MappingRef, ref_of
+from headrace.resources import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    EVENT,
+    EVENT_SOURCE_MAPPING,
+    LEASE,
+    POD_DISRUPTION_BUDGET,
+    POD_DISRUPTION_BUDGET_BETA,
+    ROLE,
+    SERVICE_ACCOUNT,
+    Kind,
+    MappingRef,
+    ref_of,
+)
 from tests.support import clusters
 from tests.support.fake_cluster import FakeCluster
+
+ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream"
 
 
 class Refusing(FakeCluster):
     """Refuses to make one kind."""
 
     refused: Kind | None = None
+    causes: frozenset[str] = frozenset()
 
     async def create(self, kind: Kind, body: Body) -> Body:
         if kind == self.refused:
-            raise ClusterError("roles is forbidden", 403)
+            raise ClusterError("roles is forbidden", 403, self.causes)
         return await super().create(kind, body)
 
 
@@ -100,3 +117,66 @@ async def test_a_spec_that_no_server_checked_is_a_condition_and_no_crash(bench: 
     await bench.apply(**spec)
     await bench.look()
     assert bench.ready()["reason"] == "InvalidSpec"
+
+
+def beat(ref: MappingRef, ready: int) -> Body:
+    return lease(ref, Heartbeat("a", 1, shards_ready=ready), "2026-01-01T00:00:00.000000Z")
+
+
+async def test_a_report_of_more_shards_makes_more_pods_without_any_other_event(bench: Bench) -> None:
+    ref = await bench.apply(poller={"shardsPerReplica": 2})
+    await bench.look()
+    await bench.cluster.create(LEASE, beat(ref, 7))
+    await bench.look(Scope.STATUS)
+    assert bench.cluster.objects[DEPLOYMENT, "shop", ref.child_name]["spec"]["replicas"] == 4
+
+
+@pytest.mark.parametrize(
+    ("served", "kind"),
+    [({"v1", "v1beta1"}, POD_DISRUPTION_BUDGET), ({"v1beta1"}, POD_DISRUPTION_BUDGET_BETA), (set(), None)],
+)
+async def test_a_budget_is_made_of_the_kind_that_is_served(bench: Bench, served: set[str], kind: Kind | None) -> None:
+    bench.cluster.groups["policy"] = frozenset(served)
+    await bench.apply()
+    await bench.look()
+    made = {of for of, _, _ in bench.cluster.objects} & {POD_DISRUPTION_BUDGET, POD_DISRUPTION_BUDGET_BETA}
+    assert made == ({kind} if kind else set())
+
+
+async def test_a_namespace_that_is_being_deleted_is_told_and_not_tried_again(bench: Bench) -> None:
+    await bench.apply()
+    bench.cluster.refused, bench.cluster.causes = ROLE, frozenset({"NamespaceTerminating"})
+    assert await bench.look() is True
+    assert bench.ready()["reason"] == "NamespaceTerminating"
+
+
+async def test_a_twin_has_no_pods_until_the_other_is_gone(bench: Bench) -> None:
+    first = clusters.mapping("shop", "first", eventSourceArn=f"{ARN}/orders")
+    await bench.cluster.create(EVENT_SOURCE_MAPPING, first)
+    await bench.reconcile(("shop", "first"), Scope.ALL)
+    ref = await bench.apply()
+    with pytest.raises(NotApplied, match="already exists"):
+        await bench.look()
+    assert bench.ready()["reason"] == "DuplicateMapping"
+    await bench.look(Scope.STATUS)
+    assert bench.ready()["reason"] == "DuplicateMapping"
+    assert bench.cluster.objects[DEPLOYMENT, "shop", ref.child_name]["spec"]["replicas"] == 0
+    del bench.cluster.objects[EVENT_SOURCE_MAPPING, "shop", "first"]
+    await bench.look()
+    assert bench.ready()["reason"] == "Pending"
+    assert bench.cluster.objects[DEPLOYMENT, "shop", ref.child_name]["spec"]["replicas"] == 1
+
+
+async def test_trouble_is_an_event_once_and_recovers(bench: Bench) -> None:
+    ref = await bench.apply(poller={"serviceAccountName": "theirs"})
+    await bench.look()
+    await bench.look()
+    await bench.look(Scope.STATUS)
+    assert bench.ready()["reason"] == "ServiceAccountMissing"
+    (event,) = [body for (kind, _, _), body in bench.cluster.objects.items() if kind == EVENT]
+    assert (event["reason"], event["type"]) == ("ServiceAccountMissing", "Warning")
+    assert event["involvedObject"]["uid"] == ref.uid
+    account = {"metadata": {"namespace": "shop", "name": "theirs"}}
+    await bench.cluster.create(SERVICE_ACCOUNT, account)
+    await bench.look(Scope.STATUS)
+    assert bench.ready()["reason"] == "Pending"

@@ -8,14 +8,14 @@ import kopf
 
 from headrace.control.observe import CHILDREN
 from headrace.control.workqueue import Scope
-from headrace.resources import EVENT_SOURCE_MAPPING, LABEL_MAPPING_UID, LEASE, SHARD_LEASE
+from headrace.resources import EVENT_SOURCE_MAPPING, LABEL_MAPPING_UID, LEASE, POD, SHARD_LEASE
 
 if TYPE_CHECKING:
     from headrace.control.workqueue import Workqueue
     from headrace.liveness import Key, Liveness
     from headrace.resources import Kind
 
-OWNED = (*CHILDREN, SHARD_LEASE, LEASE)
+OWNED = (*CHILDREN, POD, SHARD_LEASE, LEASE)
 """The kinds watched beside the mappings, by their label."""
 
 
@@ -23,7 +23,7 @@ def register(registry: kopf.OperatorRegistry, queue: Workqueue, liveness: Livene
     """Low-level handlers only: they need no finalizer and leave no mark on the objects."""
     kopf.on.login(registry=registry)(kopf.login_via_client)
     on = _Handlers(queue, liveness, _Mappings())
-    called = {EVENT_SOURCE_MAPPING: on.mapping, SHARD_LEASE: on.shard_lease, LEASE: on.heartbeat}
+    called = {EVENT_SOURCE_MAPPING: on.mapping, SHARD_LEASE: on.reported, POD: on.reported, LEASE: on.heartbeat}
     called |= dict.fromkeys(CHILDREN, on.child)
     for kind, handler in called.items():
         kopf.on.event(*selector(kind), id=kind.plural, registry=registry)(handler)
@@ -44,7 +44,7 @@ class _Handlers:
         if key := self._mappings.owner(event):
             self._queue.mark(key, Scope.ALL)
 
-    async def shard_lease(self, event: kopf.RawEvent, **_: Any) -> None:
+    async def reported(self, event: kopf.RawEvent, **_: Any) -> None:
         if key := self._mappings.owner(event):
             self._queue.mark(key, Scope.STATUS)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from headrace.heartbeat import Heartbeat, heartbeat_of
@@ -12,6 +12,7 @@ from headrace.resources import (
     DEPLOYMENT,
     EVENT_SOURCE_MAPPING,
     LEASE,
+    POD,
     ROLE,
     ROLE_BINDING,
     SERVICE_ACCOUNT,
@@ -40,6 +41,10 @@ class Observed:
     children: dict[Kind, Body]
     heartbeats: tuple[Heartbeat, ...] = ()
     shard_leases: tuple[Body, ...] = ()
+    pods: tuple[Body, ...] = ()
+    """Read only while fewer pollers are alive than there should be."""
+    missing_account: str | None = None
+    """The ServiceAccount the spec names, when there are too few pollers and it is not there."""
 
     @property
     def ref(self) -> MappingRef:
@@ -60,12 +65,26 @@ async def observe(
         cluster.select(LEASE, namespace, ref.selector),
         cluster.select(SHARD_LEASE, namespace, ref.selector),
     )
-    return Observed(
+    observed = Observed(
         mapping,
         {kind: child for kind, child in zip(kinds, children, strict=True) if child is not None},
         tuple(heartbeat_of(lease) for lease in liveness.alive((namespace, name), _owned(leases, ref))),
         tuple(_owned(shard_leases, ref)),
     )
+    deployment = observed.children.get(DEPLOYMENT)
+    if deployment is None or len(observed.heartbeats) >= (deployment["spec"].get("replicas") or 0):
+        return observed
+    return await _why(cluster, observed)
+
+
+async def _why(cluster: Cluster, observed: Observed) -> Observed:
+    """Pollers are missing: their pods may say why, or their absence."""
+    ref = observed.ref
+    pods = await cluster.select(POD, ref.namespace, ref.selector)
+    account = ((observed.mapping.get("spec") or {}).get("poller") or {}).get("serviceAccountName")
+    if pods or not account or await cluster.find(SERVICE_ACCOUNT, ref.namespace, account) is not None:
+        return replace(observed, pods=tuple(pods))
+    return replace(observed, missing_account=str(account))
 
 
 def _owned(bodies: list[Body], ref: MappingRef) -> list[Body]:

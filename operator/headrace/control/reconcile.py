@@ -6,22 +6,32 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from headrace.cluster import ClusterError
+from headrace.cluster import ClusterError, ObjectNotFound
+from headrace.control.announcer import Announcer
+from headrace.control.announcing import notices
 from headrace.control.apply import apply
+from headrace.control.capabilities import Capabilities
 from headrace.control.desired import children
 from headrace.control.fleet_metrics import FleetMetrics
 from headrace.control.observe import CHILDREN, Observed, observe
 from headrace.control.plan import plan
-from headrace.control.status import Problem, patch_of, status_of
+from headrace.control.scaling import replicas
+from headrace.control.status import patch_of, status_of
+from headrace.control.trouble import Problem
+from headrace.control.twins import is_settled, refusal, twin
 from headrace.control.workqueue import Scope
 from headrace.errors import HeadraceError, InvalidMapping, Reason
-from headrace.resources import DEPLOYMENT, EVENT_SOURCE_MAPPING
+from headrace.resources import DEPLOYMENT, EVENT_SOURCE_MAPPING, NETWORK_POLICY
 from headrace.spec import EventSourceMapping, parse_mapping, unsupported
 
 if TYPE_CHECKING:
-    from headrace.cluster import Cluster
+    from headrace.cluster import Body, Cluster
     from headrace.control.desired import PollerSettings
     from headrace.liveness import Key, Liveness
+    from headrace.resources import Kind
+
+_TERMINATING = "NamespaceTerminating"
+"""The API server's code for a namespace in which nothing can be made any more."""
 
 
 class NotApplied(HeadraceError):
@@ -36,10 +46,19 @@ class Reconciler:
     liveness: Liveness
     settings: PollerSettings
     fleet: FleetMetrics = field(default_factory=FleetMetrics)
+    capabilities: Capabilities = field(init=False)
+    announcer: Announcer = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "capabilities", Capabilities(self.cluster))
+        object.__setattr__(self, "announcer", Announcer(self.cluster))
 
     async def __call__(self, key: Key, scope: Scope) -> bool:
         """Whether the mapping is there; raises ClusterError or NotApplied after the status says why."""
-        observed = await observe(self.cluster, self.liveness, *key, CHILDREN if scope is Scope.ALL else (DEPLOYMENT,))
+        budget = await self.capabilities.budget()
+        more = (NETWORK_POLICY,) if budget is None else (budget, NETWORK_POLICY)
+        kinds = (*CHILDREN, *more) if scope is Scope.ALL else (DEPLOYMENT,)
+        observed = await observe(self.cluster, self.liveness, *key, kinds)
         if observed is None:
             self.fleet.forget(key)
             return False
@@ -48,18 +67,39 @@ class Reconciler:
             return True
         mapping, problem = judge(observed)
         undone = None
-        if mapping is not None and problem is None and scope is Scope.ALL:
-            undone = problem = await self._bring(observed, mapping)
+        if mapping is not None and problem is None:
+            problem = await self._twin(observed, mapping, scope)
+            pods = 0 if problem is not None else replicas(mapping.spec, observed)
+            if scope is Scope.STATUS and _differs(observed, pods):
+                return await self(key, Scope.ALL)
+            if scope is Scope.ALL:
+                wanted = children(observed.ref, mapping, self.settings, pods, budget)
+                undone = await self._bring(observed, wanted) or problem
+                problem = problem or undone
         await self._tell(observed, enabled=_enabled(observed), problem=problem)
-        if undone is not None:
+        if undone is not None and undone.reason is not Reason.NAMESPACE_TERMINATING:
             raise NotApplied(undone.message)
         return True
 
-    async def _bring(self, observed: Observed, mapping: EventSourceMapping) -> Problem | None:
-        steps = plan(children(observed.ref, mapping, self.settings), observed)
+    async def _twin(self, observed: Observed, mapping: EventSourceMapping, scope: Scope) -> Problem | None:
+        """Another mapping of the same source and function; looked for only where the spec is new, or had one."""
+        body = observed.mapping
+        if is_settled(body):
+            return None
+        sentence = refusal(body)
+        if scope is Scope.ALL:
+            others = await self.cluster.select(EVENT_SOURCE_MAPPING, observed.ref.namespace)
+            sentence = twin(mapping, body, others)
+        return Problem(Reason.DUPLICATE_MAPPING, sentence) if sentence is not None else None
+
+    async def _bring(self, observed: Observed, wanted: dict[Kind, Body]) -> Problem | None:
+        steps = plan(wanted, observed)
         try:
             await apply(self.cluster, steps)
         except ClusterError as error:
+            if _TERMINATING in error.causes:
+                text = f"namespace {observed.ref.namespace} is being deleted, and this mapping with it"
+                return Problem(Reason.NAMESPACE_TERMINATING, text)
             return Problem(Reason.API_ERROR, error.message)
         if steps.conflicts:
             names = ", ".join(steps.conflicts)
@@ -68,13 +108,25 @@ class Reconciler:
 
     async def _tell(self, observed: Observed, *, enabled: bool, problem: Problem | None) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        previous = observed.mapping.get("status") or {}
         status = status_of(observed, enabled, problem, now)
         self.fleet.saw(observed, status, enabled=enabled)
-        patch = patch_of(observed.mapping.get("status") or {}, status)
-        if patch:
-            ref = observed.ref
-            body = {"metadata": {"uid": ref.uid}, "status": patch}
+        patch = patch_of(previous, status)
+        if not patch:
+            return
+        ref = observed.ref
+        body = {"metadata": {"uid": ref.uid}, "status": patch}
+        try:
             await self.cluster.merge(EVENT_SOURCE_MAPPING, ref.namespace, ref.name, body, "status")
+        except ObjectNotFound:
+            return  # it is gone meanwhile; its event brings the next look
+        await self.announcer.tell(ref, notices(previous, status), now)
+
+
+def _differs(observed: Observed, pods: int) -> bool:
+    """Whether the Deployment has another number of pods; where there is none, another look makes it."""
+    deployment = observed.children.get(DEPLOYMENT)
+    return deployment is not None and (deployment["spec"].get("replicas") or 0) != pods
 
 
 def judge(observed: Observed) -> tuple[EventSourceMapping | None, Problem | None]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from headrace.control import shards
+from headrace.control.trouble import Problem, trouble
 from headrace.errors import Reason
 from headrace.resources import DEPLOYMENT
 
@@ -26,14 +28,6 @@ _LONGEST_MESSAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """Why the operator did not do what the mapping asks: a reason, and what to do about it."""
-
-    reason: Reason
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class Condition:
     """A condition without its times."""
 
@@ -49,14 +43,19 @@ def status_of(observed: Observed, enabled: bool, problem: Problem | None, now: s
     previous = observed.mapping.get("status") or {}
     state = _state(observed, previous, enabled=enabled, problem=problem)
     reported = [_reported(kind, observed, enabled=enabled) for kind in REPORTED]
-    conditions = [_ready(observed, state, reported, problem), *reported, _progressing(state, problem)]
+    conditions = [
+        _ready(observed, state, reported, problem),
+        *reported,
+        _assigned(observed, enabled=enabled),
+        _progressing(observed, state, problem),
+    ]
     ages = [beat.iterator_age_seconds for beat in observed.heartbeats if beat.iterator_age_seconds is not None]
     return {
         "state": state,
         "stateTransitionReason": USER_ACTION,
         "lastProcessingResult": _last_result(observed, previous),
         "conditions": [_dated(condition, previous, generation, now) for condition in conditions],
-        "shards": _shards(observed),
+        "shards": shards.counts(observed),
         "pollers": len(observed.heartbeats),
         "iteratorAgeSeconds": max(ages) if ages else None,
         "observedGeneration": generation,
@@ -119,8 +118,24 @@ def _reported(kind: str, observed: Observed, *, enabled: bool) -> Condition:
     for status in ("False", "True", "Unknown"):
         for each in said:
             if each.status == status:
-                return Condition(kind, status, each.reason, each.message)
+                return Condition(kind, status, each.reason, f"{_where(kind, observed)}{each.message}")
     return Condition(kind, "Unknown", Reason.PENDING, "no poller has reported it yet")
+
+
+def _where(kind: str, observed: Observed) -> str:
+    """The Service that a sentence about the function is about; a Service that does not exist looks like one away."""
+    spec = observed.mapping.get("spec") or {}
+    service = (spec.get("function") or {}).get("service") if kind == "FunctionReachable" else None
+    if not service:
+        return ""
+    namespace = service.get("namespace") or observed.ref.namespace
+    return f"Service {namespace}/{service.get('name')}, port {service.get('port')}: "
+
+
+def _assigned(observed: Observed, *, enabled: bool) -> Condition:
+    if not enabled:
+        return Condition("ShardsAssigned", "Unknown", Reason.DISABLED, "spec.enabled is false, so no shard is read")
+    return Condition("ShardsAssigned", *shards.assignment(observed))
 
 
 def _ready(observed: Observed, state: str, reported: Iterable[Condition], problem: Problem | None) -> Condition:
@@ -129,26 +144,27 @@ def _ready(observed: Observed, state: str, reported: Iterable[Condition], proble
     if state in {"Disabled", "Disabling"}:
         return Condition("Ready", "False", Reason.DISABLED, "spec.enabled is false; checkpoints are kept")
     if not observed.heartbeats:
-        return Condition("Ready", "False", Reason.PENDING, f"no poller is running: {_why_not_running(observed)}")
+        return _no_poller(observed)
     for condition in reported:
         if condition.status == "False" and condition.type != "DestinationReachable":
             return Condition("Ready", "False", condition.reason, condition.message)
         if condition.status == "Unknown" and condition.type == "SourceReachable":
             return Condition("Ready", "False", Reason.PENDING, "the source was not read yet")
-    return Condition("Ready", "True", Reason.READY, "records are read and handed to the function")
+    stuck = shards.stuck(observed)
+    more = f", except that {stuck}" if stuck else ""
+    return Condition("Ready", "True", Reason.READY, f"records are read and handed to the function{more}")
 
 
-def _why_not_running(observed: Observed) -> str:
-    """The Deployment's own words where it cannot make pods; else where to look."""
-    name = observed.ref.child_name
-    deployment = observed.children.get(DEPLOYMENT) or {}
-    for condition in (deployment.get("status") or {}).get("conditions") or ():
-        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            return str(condition.get("message"))
-    return f"see the pods of Deployment {name}"
+def _no_poller(observed: Observed) -> Condition:
+    problem = trouble(observed)
+    if problem is not None:
+        return Condition("Ready", "False", problem.reason, f"no poller is running: {problem.message}")
+    where = f"see the pods of Deployment {observed.ref.child_name} if it lasts"
+    return Condition("Ready", "False", Reason.PENDING, f"no poller is running yet; {where}")
 
 
-def _progressing(state: str, problem: Problem | None) -> Condition:
+def _progressing(observed: Observed, state: str, problem: Problem | None) -> Condition:
+    problem = problem or (trouble(observed) if observed.heartbeats else None)
     if problem is not None:
         return Condition("Progressing", "False", problem.reason, problem.message)
     if state in {"Enabled", "Disabled"}:
@@ -177,17 +193,3 @@ def _last_result(observed: Observed, previous: Body) -> str:
     if not said:
         return str(previous.get("lastProcessingResult") or NO_RECORDS)
     return str(max(said, key=lambda result: (str(result) != "OK", str(result))))
-
-
-def _shards(observed: Observed) -> Body:
-    """How many shards are open, are held by somebody alive, and do not get ahead."""
-    alive = {beat.identity for beat in observed.heartbeats}
-    open_ = [lease.get("status") or {} for lease in observed.shard_leases]
-    open_ = [status for status in open_ if not status.get("finished")]
-    totals = [beat.shards_total for beat in observed.heartbeats if beat.shards_total is not None]
-    stuck = sum(status.get("state") == "Blocked" for status in open_)
-    return {
-        "total": max(totals) if totals else len(open_),
-        "assigned": sum(status.get("holder") in alive for status in open_),
-        "blocked": sum(beat.shards_blocked for beat in observed.heartbeats) if alive else stuck,
-    }
