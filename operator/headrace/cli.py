@@ -153,7 +153,7 @@ def demo(ministack: Path | None, seconds: int) -> None:
 @click.option("--metrics-host", default="0.0.0.0", show_default=True, help="Address that the port is bound to.")  # noqa: S104 - pods are probed from outside
 @_log_format
 @_debug
-def operator(
+def operator(  # noqa: PLR0913, PLR0917 - one for each option
     namespaces: tuple[str, ...],
     poller_image: str,
     poller_image_pull_policy: str | None,

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from headrace.cluster import ClusterError
 from headrace.control.app import OperatorSettings, run_operator
-from headrace.control.desired import ANNOTATION_CONFIG, PollerSettings
+from headrace.control.desired import PollerSettings
 from headrace.control.observe import CHILDREN
 from headrace.heartbeat import Heartbeat, ReportedCondition, lease, lease_name
 from headrace.resources import (
@@ -19,6 +19,8 @@ from headrace.resources import (
     DEPLOYMENT,
     EVENT_SOURCE_MAPPING,
     LEASE,
+    POD_DISRUPTION_BUDGET,
+    POD_DISRUPTION_BUDGET_BETA,
     ROLE,
     SERVICE_ACCOUNT,
     MappingRef,
@@ -129,20 +131,64 @@ async def test_no_mark_is_left_on_the_mapping_itself(site: Site) -> None:
         assert "annotations" not in metadata
 
 
-async def test_an_edit_rolls_out(site: Site) -> None:
-    def config(deployment: Body) -> str:
-        return str(deployment["spec"]["template"]["metadata"]["annotations"][ANNOTATION_CONFIG])
-
+async def test_an_edit_that_pods_follow_themselves_replaces_none(site: Site) -> None:
     async with site.operator():
         ref = await site.apply()
-        before = config(await site.child(ref, DEPLOYMENT))
+        before = (await site.child(ref, DEPLOYMENT))["spec"]["template"]
         await site.edit(ref, batchSize=7)
 
-        async def rolled_out() -> bool:
-            return config(await site.child(ref, DEPLOYMENT)) != before
+        async def told() -> bool:
+            return "batchSize: 7" in (await site.child(ref, CONFIG_MAP))["data"]["mapping.yaml"]
 
-        await eventually(rolled_out, "another template")
-        assert "batchSize: 7" in (await site.child(ref, CONFIG_MAP))["data"]["mapping.yaml"]
+        await eventually(told, "the new spec in the ConfigMap")
+        assert (await site.child(ref, DEPLOYMENT))["spec"]["template"] == before
+        await site.edit(ref, poller={"image": "other:1"})
+
+        async def replaced() -> bool:
+            return (await site.child(ref, DEPLOYMENT))["spec"]["template"] != before
+
+        await eventually(replaced, "another template")
+
+
+async def test_a_budget_of_the_kind_that_the_server_knows_is_made(site: Site) -> None:
+    served = await site.api.versions("policy")
+    kind = POD_DISRUPTION_BUDGET if "v1" in served else POD_DISRUPTION_BUDGET_BETA
+    async with site.operator():
+        ref = await site.apply()
+        assert (await site.child(ref, kind))["spec"]["maxUnavailable"] == 1
+    assert await site.api.versions("nothing.example.org") == frozenset()
+
+
+async def test_pods_are_as_many_as_the_reported_shards_need(site: Site) -> None:
+    async with site.operator():
+        ref = await site.apply(poller={"shardsPerReplica": 2, "maxReplicas": 3})
+        await site.beat(ref, "2026-01-01T00:00:00.000000Z", Heartbeat("a", 1, shards_ready=9))
+
+        async def scaled() -> bool:
+            return bool((await site.child(ref, DEPLOYMENT))["spec"]["replicas"] == 3)
+
+        await eventually(scaled, "three pods")
+
+
+async def test_an_account_that_is_not_there_is_told_and_then_not(site: Site) -> None:
+    async with site.operator():
+        ref = await site.apply(poller={"serviceAccountName": "theirs"})
+        assert "theirs" in (await site.condition(ref, "Ready", "ServiceAccountMissing"))["message"]
+        metadata = {"name": "theirs", "namespace": site.namespace}
+        await site.api.create(SERVICE_ACCOUNT, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+        await site.edit(ref, batchSize=7)
+        await site.condition(ref, "Ready", "Pending")
+
+
+async def test_of_two_mappings_of_one_source_and_function_one_is_refused_until_the_other_goes(site: Site) -> None:
+    arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/shared"
+    async with site.operator():
+        first = await site.apply("first", eventSourceArn=arn)
+        await site.condition(first, "Ready", "Pending")
+        second = await site.apply("second", eventSourceArn=arn)
+        await site.condition(second, "Ready", "DuplicateMapping")
+        await site.api.delete(EVENT_SOURCE_MAPPING, await site.mapping(first))
+        await site.condition(second, "Ready", "Pending")
 
 
 async def test_disabling_scales_to_zero_and_a_setting_taken_back_is_taken_away(site: Site) -> None:

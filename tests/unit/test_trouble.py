@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -144,7 +145,12 @@ def test_a_stuck_shard_is_told_with_time_record_attempts_and_error() -> None:
 
 def mapping(name: str, created: str, *, settled: bool = False, refused: bool = False, **spec: Any) -> Body:
     body = manifest(**spec)
-    body["metadata"] = {"namespace": "shop", "name": name, "uid": f"{name}-uid", "generation": 1}
+    body["metadata"] = {
+        "namespace": "shop",
+        "name": name,
+        "uid": str(uuid.uuid5(uuid.NAMESPACE_DNS, name)),
+        "generation": 1,
+    }
     body["metadata"]["creationTimestamp"] = created
     ready = {"type": "Ready", "reason": "DuplicateMapping" if refused else "Ready", "message": "twin"}
     if settled or refused:
