@@ -145,7 +145,7 @@ async def test_an_edit_that_pods_follow_themselves_replaces_none(site: Site) -> 
         await site.edit(ref, poller={"image": "other:1"})
 
         async def replaced() -> bool:
-            return (await site.child(ref, DEPLOYMENT))["spec"]["template"] != before
+            return bool((await site.child(ref, DEPLOYMENT))["spec"]["template"] != before)
 
         await eventually(replaced, "another template")
 

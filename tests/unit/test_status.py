@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.control.observe import Observed
-from headrace.control.status import Problem, patch_of, status_of
+from headrace.control.status import patch_of, status_of
+from headrace.control.trouble import Problem
 from headrace.errors import Reason
 from headrace.heartbeat import Heartbeat, ReportedCondition
 from headrace.resources import DEPLOYMENT
