@@ -173,6 +173,10 @@ class Fenced:
         """As the cluster does it."""
         return await self.cluster.select(kind, namespace, selector)
 
+    async def versions(self, group: str) -> frozenset[str]:
+        """As the cluster does it."""
+        return await self.cluster.versions(group)
+
     async def create(self, kind: Kind, body: Body) -> Body:
         """Raises ClusterError when this operator does not lead."""
         self._check()
