@@ -42,7 +42,6 @@ class Held(NamedTuple):
     """A shard that is run, won in a life; `robbed` tells the walk that another held the lease meanwhile."""
 
     life: int
-    calling: bool = False
     giving: bool = False
     robbed: bool = False
 
@@ -90,12 +89,14 @@ class World:
         whole_renewals: frozenset[int] = frozenset(),
         whole_reads: frozenset[int] = frozenset(),
         whole_takes: frozenset[int] = frozenset(),
-        lives: int = 99,
+        lost_takes: bool = True,
+        crashes: frozenset[int] = frozenset(),
     ) -> None:
-        self.rules, self.shards, self.slow, self.lives = rules, shards, slow, lives
+        self.rules, self.shards, self.slow = rules, shards, slow
+        self.lost_takes, self.crashes = lost_takes, crashes
         self.whole_renewals, self.whole_reads, self.whole_takes = whole_renewals, whole_reads, whole_takes
         nothing = (None,) * shards
-        born = [Poller(0, rules.doubt, nothing, nothing, even=rules.term if i in slow else 0) for i in range(pollers)]
+        born = [Poller(0, rules.doubt + 1, nothing, nothing, even=rules.term - 1 if i in slow else -1) for i in range(pollers)]
         self.start = State(tuple(born), (None,) * pollers, nothing, ((),) * shards)
 
     def steps(self, state: State) -> Iterator[Step]:
@@ -109,7 +110,7 @@ class World:
             for shard in range(self.shards):
                 yield from self.taking(state, i, shard)
                 yield from self.work(state, i, shard)
-            if state.pollers[i].life < self.lives:
+            if i in self.crashes:
                 yield f"{i} crashes", self.crashed(state, i)
 
     def ticks(self, state: State) -> Iterator[Step]:
@@ -122,11 +123,11 @@ class World:
 
     def older(self, one: Poller) -> Poller:
         return one._replace(
-            renewed=min(self.rules.doubt, one.renewed + 1),
+            renewed=min(max(self.rules.doubt, one.renewed), one.renewed + 1),
             renewal=one.renewal and one.renewal._replace(age=min(self.rules.doubt, one.renewal.age + 1)),
             read=one.read and one.read._replace(age=min(self.rules.term, one.read.age + 1)),
             known=self.rules.aged(one.known),
-            even=min(self.rules.term, one.even + 1),
+            even=min(self.rules.term - 1, one.even + 1) if one.even >= 0 else -1,
         )
 
     def renewals(self, state: State, i: int) -> Iterator[Step]:
@@ -157,9 +158,13 @@ class World:
         """The answer came: after a gap the poller is another life."""
         one = state.pollers[i]
         assert one.renewal is not None
-        gap = self.rules.in_doubt(one.renewed) and any(one.held)
+        gap = self.rules.in_doubt(one.renewed) and self.born(one)
         life = one.life + 1 if gap else one.life
         return state.put(i, renewal=None, renewed=one.renewal.age, life=life)
+
+    def born(self, one: Poller) -> bool:
+        """Whether it has ever renewed since it started; before that it takes nothing."""
+        return one.renewed <= self.rules.doubt
 
     def reads(self, state: State, i: int) -> Iterator[Step]:
         one = state.pollers[i]
@@ -183,11 +188,11 @@ class World:
         assert one.read is not None
         assert one.read.beats is not None
         known = self.rules.observed(one.known, one.read.beats, one.read.age)
-        return state.put(i, read=None, known=tidy(known))
+        return state.put(i, read=None, known=tidy(known) if self.shards > 1 else Known((), known.sighted))
 
     def rounds(self, state: State, i: int) -> Iterator[Step]:
         """Reads the leases, decides, and sends what was decided."""
-        if any(state.pollers[i].takes):
+        if any(state.pollers[i].takes) or not self.born(state.pollers[i]):
             return
         after = self.decided(state, i)
         if i in self.whole_takes:
@@ -218,11 +223,15 @@ class World:
             return
         without = self.with_take(state, i, shard, None)
         if take.done:
+            if not self.lost_takes:
+                yield f"{i} has taken {shard}", self.won(state, i, shard)
+                return
             yield f"{i} has taken {shard}", self.won(state, i, shard)
             yield f"{i} never hears that it has taken {shard}", without
             return
         yield f"the take of {shard} by {i} is done", self.took(state, i, shard)
-        yield f"{i} gives the take of {shard} up", self.abandoned(without, i, shard, take)
+        if self.lost_takes:
+            yield f"{i} gives the take of {shard} up", self.abandoned(without, i, shard, take)
 
     def took(self, state: State, i: int, shard: int) -> State:
         """The store has done the take, or refused it."""
@@ -272,58 +281,43 @@ class World:
         return State(tuple(pollers), state.beats, put(state.holders, shard, life), zombies)
 
     def work(self, state: State, i: int, shard: int) -> Iterator[Step]:
+        """What a poller does with a shard that it runs.
+
+        A call changes nothing that another could see until its checkpoint, so that calls are no steps: in every state
+        it is checked that a call may start now, if one would, and that one that ended now would be checkpointed rightly.
+        """
         one = state.pollers[i]
         held = one.held[shard]
         if held is None:
             return
-        if held.calling:
-            yield f"a call of {i} on {shard} ends", self.checkpointed(state, i, shard)
-        elif held.giving:
-            yield f"{i} releases {shard}", self.released(state, i, shard)
+        mine = state.holders[shard] == (i, held.life)
+        assert not (mine and held.robbed), f"{i} could checkpoint {shard} over what another did"
         doubt = self.rules.in_doubt(one.renewed)
+        if not mine:
+            yield f"{i} cannot checkpoint {shard} and stops", self.lost(state, i, shard)
+        elif held.giving:
+            yield f"{i} releases {shard}", self.lost(self.written(state, shard, None), i, shard)
         if held.life != one.life:
-            if not doubt:
+            if mine and not doubt:
                 yield f"{i} wins {shard} anew", self.rewon(state, i, shard)
-        elif not (doubt or held.calling or held.giving):
+        elif not (doubt or held.giving):
             self.may_call(state, i, shard)
-            yield f"{i} calls on {shard}", state.put(i, held=put(one.held, shard, held._replace(calling=True)))
 
     def may_call(self, state: State, i: int, shard: int) -> None:
-        """Invariants 1 and 2: nobody may think the caller dead, and nobody else may have the lease."""
+        """Nobody else may have the lease, and nobody may think the caller dead."""
         me = (i, state.pollers[i].life)
-        held = state.pollers[i].held[shard]
-        assert held is not None
-        assert state.holders[shard] == me, f"{i} calls on {shard}, which another holds"
-        assert not held.robbed, f"{i} calls on {shard} from a place that another has passed"
+        assert state.holders[shard] == me, f"{i} could call on {shard}, which another holds"
         for j, other in enumerate(state.pollers):
             dead = any(seen.expired for seen in other.known.sighted if seen.life == me)
-            assert not dead, f"{i} calls on {shard} while {j} may take it"
-
-    def checkpointed(self, state: State, i: int, shard: int) -> State:
-        """A call ended: its checkpoint is written if the lease is still ours, else the shard is lost (invariant 3)."""
-        held = state.pollers[i].held[shard]
-        assert held is not None
-        if state.holders[shard] != (i, held.life):
-            return self.lost(state, i, shard)
-        assert not held.robbed, f"{i} checkpoints {shard} over what another did"
-        return state.put(i, held=put(state.pollers[i].held, shard, held._replace(calling=False)))
-
-    def released(self, state: State, i: int, shard: int) -> State:
-        held = state.pollers[i].held[shard]
-        assert held is not None
-        mine = state.holders[shard] == (i, held.life)
-        return self.lost(self.written(state, shard, None) if mine else state, i, shard)
+            assert not dead, f"{i} could call on {shard} while {j} may take it"
 
     def rewon(self, state: State, i: int, shard: int) -> State:
-        """After a gap: a lease is ours again only if it is still that of the life it was won in."""
-        one = state.pollers[i]
-        held = one.held[shard]
+        """After a gap a lease that is still that of the life it was won in becomes the new life's."""
+        life = state.pollers[i].life
+        state = self.written(state, shard, (i, life))
+        held = state.pollers[i].held[shard]
         assert held is not None
-        if state.holders[shard] != (i, held.life):
-            return self.lost(state, i, shard)
-        assert not held.robbed, f"{i} goes on with {shard} from a place that another has passed"
-        state = self.written(state, shard, (i, one.life))
-        return state.put(i, held=put(state.pollers[i].held, shard, held._replace(life=one.life)))
+        return state.put(i, held=put(state.pollers[i].held, shard, held._replace(life=life)))
 
     def lost(self, state: State, i: int, shard: int) -> State:
         return state.put(i, held=put(state.pollers[i].held, shard, None))
