@@ -158,6 +158,18 @@ def test_a_free_shard_that_another_asked_for_is_left_to_it() -> None:
     assert sorted(decide(A, expired, claims(s1=None, s2=None), []).take) == ["s1", "s2"]
 
 
+def test_a_shard_stays_asked_for_until_it_came() -> None:
+    view = seen(Beat(B, "r"))
+    moves = decide(A, view, claims(s1=None, s2=B), [], asked="s1")
+    assert (moves.take, moves.ask) == (("s1",), "s1")
+    assert decide(A, view, claims(s1=A, s2=B), ["s1"], asked="s1").ask is None
+
+
+def test_two_that_asked_for_the_same_shard_do_not_leave_it_to_each_other() -> None:
+    view = seen(Beat(B, "r", asks="s1"))
+    assert decide(A, view, claims(s1=None), [], asked="s1").take == ("s1",)
+
+
 def test_the_most_loaded_is_asked_for_one_shard() -> None:
     view = seen(Beat(B, "r"), Beat(C, "r"))
     moves = decide(A, view, claims(s1=B, s2=B, s3=B, s4=C, s5=C), [])

@@ -150,18 +150,18 @@ def decide(
     load = Counter(claim.holder for claim in claims if claim.holder is not None)
     load[me] = len([one for one in running if one not in giving])
     unheld = [claim for claim in claims if claim.shard_id not in running and is_free(me, view, claim.holder)]
-    take = _take(me, unheld, members, share - load[me])
+    take = _take(me, unheld, {beat.asks for beat in members} - {asked}, share - load[me])
     load[me] += len(take)
-    ask = _ask(me, claims, members, load, asked) if load[me] < share else None
+    wanted = _ask(me, claims, members, load, asked) if load[me] < share else None
+    ask = asked if asked in take else wanted  # it stays promised to us until it came
     give = _give(me, running, members, load) if not giving else ()
     leaving = any(beat.draining for beat in others)
     return Moves(take, give, ask, settled=not (unheld or giving or give or ask or leaving))
 
 
-def _take(me: Holder, unheld: Sequence[Claim], members: Sequence[Beat], room: int) -> tuple[str, ...]:
+def _take(me: Holder, unheld: Sequence[Claim], promised: Collection[str | None], room: int) -> tuple[str, ...]:
     """Its own from a former life, whatever their number; free ones up to its share, but for those others asked for."""
     mine = [claim.shard_id for claim in unheld if _was_mine(me, claim)]
-    promised = {beat.asks for beat in members}
     free = [claim.shard_id for claim in unheld if not _was_mine(me, claim) and claim.shard_id not in promised]
     free.sort(key=lambda shard_id: _order(me, shard_id))
     return (*mine, *free[: max(0, room - len(mine))])
