@@ -5,7 +5,7 @@ Time stands still, as nobody expires. What a poller decided may be done after an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -24,6 +24,9 @@ class Balancing(NamedTuple):
     beats: tuple[int | None, ...]
     takes: tuple[tuple[int, ...], ...]
     draining: int | None = None
+
+
+Steps = Callable[[Balancing], Iterable[tuple[str, Balancing]]]
 
 
 def quiet(holders: tuple[int | None, ...], pollers: int, draining: int | None = None) -> Balancing:

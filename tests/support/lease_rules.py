@@ -60,7 +60,9 @@ class Rules:
 
     def _observed(self, known: Known, beats: tuple[Beaten, ...], began: int) -> Known:
         """`began` ticks ago the read was begun; it ends now."""
-        return self._known(leases.observe(self.view(known), [_beat(one) for one in beats], -began * self.tick, 0.0), beats)
+        return self._known(
+            leases.observe(self.view(known), [_beat(one) for one in beats], -began * self.tick, 0.0), beats
+        )
 
     def _missed(self, known: Known) -> Known:
         return self._known(leases.missed(self.view(known)), known.beats)

@@ -2,7 +2,7 @@
 
 A step is the smallest thing that can happen between two others: a request is sent, the store does it, its answer comes
 or never does; a clock ticks; a poller crashes. A poller that takes no step is a paused one, a store that does nothing
-is one that is out. The last clocks tick at rates that differ by the margin: they leave out a tick in every term.
+is one that is out. Slow clocks leave out a tick in every term, which is what the margin allows.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class Poller(NamedTuple):
     read: Read | None = None
     known: Known = Known()
     ask: int | None = None
+    born: bool = False
+    """Whether a renewal has succeeded since it started; before that `renewed` is its start, and it takes nothing."""
     even: int = 0
     """Ticks since it left one out."""
 
@@ -77,7 +79,10 @@ def put(values: tuple[Any, ...], at: int, value: Any) -> tuple[Any, ...]:
 
 
 class World:
-    """The steps there are. `whole_renewals` and `whole_reads` name pollers whose requests are answered at once."""
+    """The steps there are. `whole_...` name pollers whose requests of a kind are answered at once, or not sent.
+
+    `blind` ones read no heartbeats (and so never take from others), `tireless` ones are never in doubt.
+    """
 
     def __init__(  # noqa: PLR0913
         self,
@@ -91,12 +96,16 @@ class World:
         whole_takes: frozenset[int] = frozenset(),
         lost_takes: bool = True,
         crashes: frozenset[int] = frozenset(),
+        blind: frozenset[int] = frozenset(),
+        tireless: frozenset[int] = frozenset(),
     ) -> None:
         self.rules, self.shards, self.slow = rules, shards, slow
-        self.lost_takes, self.crashes = lost_takes, crashes
+        self.lost_takes, self.crashes, self.blind, self.tireless = lost_takes, crashes, blind, tireless
         self.whole_renewals, self.whole_reads, self.whole_takes = whole_renewals, whole_reads, whole_takes
         nothing = (None,) * shards
-        born = [Poller(0, rules.doubt + 1, nothing, nothing, even=rules.term - 1 if i in slow else -1) for i in range(pollers)]
+        born = [Poller(0, 0, nothing, nothing, even=rules.term - 1 if i in slow else -1) for i in range(pollers)]
+        for i in tireless:
+            born[i] = born[i]._replace(born=True)
         self.start = State(tuple(born), (None,) * pollers, nothing, ((),) * shards)
 
     def steps(self, state: State) -> Iterator[Step]:
@@ -104,8 +113,10 @@ class World:
         for shard in range(self.shards):
             yield from self.zombies(state, shard)
         for i in range(len(state.pollers)):
-            yield from self.renewals(state, i)
-            yield from self.reads(state, i)
+            if i not in self.tireless:
+                yield from self.renewals(state, i)
+            if i not in self.blind:
+                yield from self.reads(state, i)
             yield from self.rounds(state, i)
             for shard in range(self.shards):
                 yield from self.taking(state, i, shard)
@@ -115,15 +126,15 @@ class World:
 
     def ticks(self, state: State) -> Iterator[Step]:
         """Time goes on, for everybody, or for all but one whose clock runs slow."""
-        later = tuple(self.older(one) for one in state.pollers)
+        later = tuple(self.older(one, i) for i, one in enumerate(state.pollers))
         yield "tick", state._replace(pollers=later)
         for i in self.slow:
             if state.pollers[i].even >= self.rules.term - 1:
                 yield f"tick, but not for {i}", state._replace(pollers=put(later, i, state.pollers[i]._replace(even=0)))
 
-    def older(self, one: Poller) -> Poller:
+    def older(self, one: Poller, i: int) -> Poller:
         return one._replace(
-            renewed=min(max(self.rules.doubt, one.renewed), one.renewed + 1),
+            renewed=0 if i in self.tireless else min(self.rules.doubt, one.renewed + 1),
             renewal=one.renewal and one.renewal._replace(age=min(self.rules.doubt, one.renewal.age + 1)),
             read=one.read and one.read._replace(age=min(self.rules.term, one.read.age + 1)),
             known=self.rules.aged(one.known),
@@ -158,13 +169,9 @@ class World:
         """The answer came: after a gap the poller is another life."""
         one = state.pollers[i]
         assert one.renewal is not None
-        gap = self.rules.in_doubt(one.renewed) and self.born(one)
+        gap = self.rules.in_doubt(one.renewed)
         life = one.life + 1 if gap else one.life
-        return state.put(i, renewal=None, renewed=one.renewal.age, life=life)
-
-    def born(self, one: Poller) -> bool:
-        """Whether it has ever renewed since it started; before that it takes nothing."""
-        return one.renewed <= self.rules.doubt
+        return state.put(i, renewal=None, renewed=one.renewal.age, life=life, born=True)
 
     def reads(self, state: State, i: int) -> Iterator[Step]:
         one = state.pollers[i]
@@ -192,7 +199,7 @@ class World:
 
     def rounds(self, state: State, i: int) -> Iterator[Step]:
         """Reads the leases, decides, and sends what was decided."""
-        if any(state.pollers[i].takes) or not self.born(state.pollers[i]):
+        if any(state.pollers[i].takes) or not state.pollers[i].born:
             return
         after = self.decided(state, i)
         if i in self.whole_takes:
@@ -213,9 +220,7 @@ class World:
         held = tuple(
             it._replace(giving=True) if it and str(shard) in moves.give else it for shard, it in enumerate(one.held)
         )
-        return state.put(
-            i, known=known, takes=takes, held=held, ask=None if moves.ask is None else int(moves.ask)
-        )
+        return state.put(i, known=known, takes=takes, held=held, ask=None if moves.ask is None else int(moves.ask))
 
     def taking(self, state: State, i: int, shard: int) -> Iterator[Step]:
         take = state.pollers[i].takes[shard]
@@ -257,10 +262,9 @@ class World:
 
     def abandoned(self, state: State, i: int, shard: int, take: Take | None) -> State:
         """A request that nobody waits for: the store may still do it, unless it would refuse it."""
-        if take is None or take.done or not take.fresh:
-            return state
-        those = tuple(sorted({*state.zombies[shard], (i, take.life)}))
-        return state._replace(zombies=put(state.zombies, shard, those))
+        if take is None or take.done or not take.fresh or state.zombies[shard]:
+            return state  # one at a time, so that there is an end
+        return state._replace(zombies=put(state.zombies, shard, ((i, take.life),)))
 
     def zombies(self, state: State, shard: int) -> Iterator[Step]:
         for life in state.zombies[shard]:

@@ -19,25 +19,26 @@ class Walked(NamedTuple):
 
     states: int
     steps: int
+    whole: bool
+    """Whether nothing is left to walk: the depth was no bound."""
 
 
-def walk(starts: Iterable[S], steps: Steps[S], most: int = 10_000_000) -> Walked:
-    """Takes every step from every state that can be reached; more than `most` states is an error."""
+def walk(starts: Iterable[S], steps: Steps[S], deepest: int = 1_000_000) -> Walked:
+    """Takes every step from every state that can be reached in fewer than `deepest` steps."""
     came: dict[S, tuple[S, str] | None] = dict.fromkeys(starts)
-    todo = deque(came)
+    todo = deque((state, 0) for state in came)
     taken = 0
-    while todo:
-        state = todo.popleft()
+    while todo and todo[0][1] < deepest:
+        state, depth = todo.popleft()
         try:
             for name, after in steps(state):
                 taken += 1
                 if after not in came:
                     came[after] = (state, name)
-                    todo.append(after)
+                    todo.append((after, depth + 1))
         except AssertionError as broken:
             raise BrokenError("\n".join([*_trace(came, state), str(broken)])) from broken
-        assert len(came) <= most, f"more than {most} states"
-    return Walked(len(came), taken)
+    return Walked(len(came), taken, not todo)
 
 
 def _trace(came: dict[S, tuple[S, str] | None], state: S) -> list[str]:

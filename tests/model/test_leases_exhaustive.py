@@ -1,0 +1,143 @@
+"""Pollers, shards, a store and clocks, driven by the real lease rules (design: "Leases and checkpoints").
+
+What these walks notice, each tried once by hand, is listed in docs/proof.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import lease_rounds
+from tests.support.lease_forms import plain
+from tests.support.lease_rounds import Balancing, moves_of, quiet
+from tests.support.lease_rules import Rules
+from tests.support.lease_world import State, World
+from tests.support.walking import walk
+
+BOTH = frozenset({0, 1})
+HELD = ("0 renews", "0 decides", "1 renews", "1 reads")
+"""The first poller holds everything, and the second has seen it."""
+
+
+def begun(world: World, *names: str) -> State:
+    state = world.start
+    for name in names:
+        state = next(after for step, after in world.steps(state) if step == name)
+    return state
+
+
+def whole(shards: int) -> World:
+    return World(
+        Rules(2, 1),
+        2,
+        shards,
+        slow=frozenset({0}),
+        crashes=BOTH,
+        whole_renewals=BOTH,
+        whole_reads=BOTH,
+        whole_takes=BOTH,
+    )
+
+
+def fine(term: int) -> World:
+    """The holder's renewals and the other's reads and takes in their smallest steps."""
+    none: frozenset[int] = frozenset()
+    first, second = frozenset({0}), frozenset({1})
+    return World(
+        Rules(term, 1),
+        2,
+        1,
+        slow=first,
+        whole_renewals=none,
+        whole_reads=first,
+        whole_takes=first,
+        blind=first,
+        tireless=second,
+    )
+
+
+@pytest.mark.parametrize(("world", "names", "deepest"), [
+    (whole(2), HELD, 7),
+    (fine(2), ("0 sends a renewal", "the renewal of 0 is done", "0 has renewed", "0 decides"), 9),
+    (fine(2), ("0 sends a renewal", "the renewal of 0 is done", "1 begins to read", "the read of 1 is done", "1 has read"), 9),
+], ids=["two shards", "a holder and a taker", "a slow start and a taker"])  # fmt: skip
+def test_nobody_calls_or_checkpoints_a_shard_that_another_holds_or_may_take(
+    world: World, names: tuple[str, ...], deepest: int
+) -> None:
+    def steps(state: State) -> Iterator[tuple[str, State]]:
+        return ((name, plain(after)) for name, after in world.steps(state))
+
+    assert walk([begun(world, *names)], steps, deepest).states > 1000
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_nor_on_long_random_ways_of_three_pollers_and_four_shards_with_the_real_term_and_margin(seed: int) -> None:
+    world = World(Rules(6, 1), 3, 4, slow=BOTH, crashes=frozenset({0, 1, 2}))
+    draw = random.Random(seed)  # noqa: S311 - the same ways every time
+    state = world.start
+    for _ in range(400):
+        ways = list(world.steps(state))
+        rare = [0.02 if "crashes" in name else 0.1 if " up" in name or "never" in name else 1.0 for name, _ in ways]
+        state = plain(draw.choices(ways, rare)[0][1])
+
+
+SIZES = [
+    (2, 4, None, lease_rounds.steps, 14),
+    (2, 5, None, lease_rounds.steps, 14),
+    (3, 3, None, lease_rounds.steps, 19),
+    (3, 4, None, lease_rounds.whole_steps, 15),
+    (3, 5, None, lease_rounds.whole_steps, 20),
+    (3, 3, 0, lease_rounds.steps, 32),
+    (3, 4, 0, lease_rounds.steps, 36),
+]
+
+
+@pytest.mark.parametrize(("pollers", "shards", "draining", "steps", "longest"), SIZES)
+def test_from_every_distribution_balance_is_reached_in_bounded_steps_and_nothing_moves_any_more(
+    pollers: int, shards: int, draining: int | None, steps: lease_rounds.Steps, longest: int
+) -> None:
+    """No step can lead back, so nothing flaps; a poller that drains ends with nothing, and the others have it all."""
+    graph = reached([quiet(held, pollers, draining) for held in holdings(pollers, shards)], steps)
+    lengths = longest_ways(graph)
+    assert max(lengths.values()) <= longest
+    for state in (state for state, after in graph.items() if not after):
+        loads = [state.holders.count(i) for i in range(pollers) if i != draining]
+        assert sum(loads) == shards
+        assert max(loads) - min(loads) <= 1
+        assert draining is not None or all(moves_of(state, i).settled for i in range(pollers))
+
+
+def holdings(pollers: int, shards: int) -> Iterator[tuple[int | None, ...]]:
+    return itertools.product([None, *range(pollers)], repeat=shards)
+
+
+def reached(starts: list[Balancing], steps: lease_rounds.Steps) -> dict[Balancing, list[Balancing]]:
+    graph: dict[Balancing, list[Balancing]] = {}
+    todo = starts
+    while todo:
+        state = todo.pop()
+        if state not in graph:
+            graph[state] = [after for _, after in steps(state)]
+            todo.extend(graph[state])
+    return graph
+
+
+def longest_ways(graph: dict[Balancing, list[Balancing]]) -> dict[Balancing, int]:
+    """The longest way to each state; a state on a circle would never be free of ways that lead to it."""
+    into = dict.fromkeys(graph, 0)
+    for after in itertools.chain.from_iterable(graph.values()):
+        into[after] += 1
+    free = [state for state, count in into.items() if count == 0]
+    longest = dict.fromkeys(free, 0)
+    for state in free:
+        for after in graph[state]:
+            longest[after] = max(longest.get(after, 0), longest[state] + 1)
+            into[after] -= 1
+            if into[after] == 0:
+                free.append(after)  # noqa: B909 - the list is the queue
+    assert not any(into.values()), "a circle: something flaps"
+    return longest
