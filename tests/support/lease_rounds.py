@@ -77,7 +77,7 @@ def moves_of(state: Balancing, i: int) -> Moves:
 
 
 @cache
-def _decided(  # noqa: PLR0913
+def _decided(
     i: int,
     holders: tuple[int | None, ...],
     giving: tuple[bool, ...],
@@ -96,7 +96,7 @@ def _decided(  # noqa: PLR0913
 def _written(state: Balancing, shard: int, holder: int | None) -> Balancing:
     """A lease is written; takes of others that were decided before are refused."""
     takes = tuple(tuple(one for one in those if one != shard) for those in state.takes)
-    giving = put(state.giving, shard, False)  # noqa: FBT003
+    giving = put(state.giving, shard, False)
     return state._replace(holders=put(state.holders, shard, holder), giving=giving, takes=takes)
 
 

@@ -70,7 +70,7 @@ class Rules:
     def _noticed(self, known: Known, lives: tuple[Life, ...]) -> Known:
         return self._known(leases.noticed(self.view(known), [holder(one) for one in lives], 0.0), known.beats)
 
-    def _decided(  # noqa: PLR0913 - what the rule asks for
+    def _decided(
         self,
         me: Life,
         known: Known,
@@ -78,7 +78,7 @@ class Rules:
         running: tuple[int, ...],
         giving: tuple[int, ...],
         asked: int | None,
-        draining: bool,  # noqa: FBT001
+        draining: bool,
     ) -> Moves:
         claims = [Claim(str(shard), None if one is None else holder(one)) for shard, one in enumerate(holders)]
         ask = None if asked is None else str(asked)

@@ -84,7 +84,7 @@ class World:
     `blind` ones read no heartbeats (and so never take from others), `tireless` ones are never in doubt.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         rules: Rules,
         pollers: int,
