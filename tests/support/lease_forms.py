@@ -13,8 +13,8 @@ def plain(state: State) -> State:
         if life is not None:
             named[life[0]].add(life[1])
     for lives in state.zombies:
-        for pid, life in lives:
-            named[pid].add(life)
+        for pid, number in lives:
+            named[pid].add(number)
     for beat in state.beats:
         if beat is not None:
             named[beat.life[0]].add(beat.life[1])

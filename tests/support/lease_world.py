@@ -214,7 +214,7 @@ class World:
         lives = tuple({life for life in state.holders if life is not None and life[0] != i})
         known = self.rules.noticed(one.known, lives)
         running = tuple(shard for shard, held in enumerate(one.held) if held)
-        giving = tuple(shard for shard in running if one.held[shard].giving)
+        giving = tuple(shard for shard, it in enumerate(one.held) if it and it.giving)
         moves = self.rules.decided((i, one.life), known, state.holders, running, giving, one.ask, draining)
         takes = tuple(Take(one.life) if str(shard) in moves.take else None for shard in range(self.shards))
         held = tuple(
