@@ -8,7 +8,8 @@ import yaml
 
 from headrace.resources import EVENT_SOURCE_MAPPING, GROUP, SHARD_LEASE, WINDOW_STATE, Kind
 from headrace.spec import EventSourceMapping, EventSourceMappingSpec
-from headrace.spec_rules import FIXED, FIXED_SENTENCE, RULES
+from headrace.spec_fixed import lease_transitions, transitions
+from headrace.spec_rules import RULES
 from headrace.spec_schema import Schema, schema_of
 from headrace.spec_status import EventSourceMappingStatus, ShardLease, WindowState
 
@@ -32,7 +33,7 @@ def crds() -> dict[str, dict[str, Any]]:
     """The definitions by file name."""
     return {
         "eventsourcemappings.yaml": _definition(EVENT_SOURCE_MAPPING, "esm", _mapping(), _MAPPING_COLUMNS, status=True),
-        "shardleases.yaml": _definition(SHARD_LEASE, "shl", _structural(schema_of(ShardLease)), _LEASE_COLUMNS),
+        "shardleases.yaml": _definition(SHARD_LEASE, "shl", _lease(), _LEASE_COLUMNS),
         "windowstates.yaml": _definition(WINDOW_STATE, "wst", _structural(schema_of(WindowState)), _STATE_COLUMNS),
     }
 
@@ -129,9 +130,17 @@ def _mapping() -> Schema:
 def _validations() -> Iterable[dict[str, str]]:
     for rule in RULES:
         yield {"rule": rule.cel, "message": rule.message}
-    for name in FIXED:
-        same = f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
-        yield {"rule": same, "message": f"spec.{name}: {FIXED_SENTENCE}"}
+    yield from _transitions(transitions())
+
+
+def _transitions(rules: Iterable[tuple[str, str]]) -> Iterable[dict[str, str]]:
+    return ({"rule": cel, "message": message} for cel, message in rules)
+
+
+def _lease() -> Schema:
+    lease = _structural(schema_of(ShardLease))
+    lease["properties"]["spec"]["x-kubernetes-validations"] = list(_transitions(lease_transitions()))
+    return lease
 
 
 def _structural(schema: Schema) -> Schema:

@@ -35,17 +35,6 @@ if TYPE_CHECKING:
 
     from headrace.spec import EventSourceMappingSpec
 
-FIXED = (
-    "eventSourceArn",
-    "selfManagedEventSource",
-    "startingPosition",
-    "startingPositionTimestamp",
-    "topics",
-    "queues",
-)
-"""What cannot change once the mapping is made (contract A.1, C): the checkpoints were written for it."""
-FIXED_SENTENCE = "cannot be changed; delete the mapping and make it anew"
-
 
 # Which source it is
 

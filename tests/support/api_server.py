@@ -38,13 +38,22 @@ def unescaped(name: str) -> str:
     return bare if bare in RESERVED and name == escaped(bare) else name
 
 
-def mapping_schema() -> dict[str, Any]:
-    (version,) = crds()["eventsourcemappings.yaml"]["spec"]["versions"]
-    found: dict[str, Any] = version["schema"]["openAPIV3Schema"]
+def schema_of(file: str) -> dict[str, Any]:
+    """The schema of a definition, below its root."""
+    (version,) = crds()[file]["spec"]["versions"]
+    found: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     return found
 
 
-SPEC = mapping_schema()["properties"]["spec"]
+SPEC = schema_of("eventsourcemappings.yaml")
+LEASE_SPEC = schema_of("shardleases.yaml")
+
+
+def lease_refusals(spec: dict[str, Any], old: dict[str, Any] | None = None) -> list[str]:
+    """What is told of the spec of a ShardLease."""
+    data = {"self": _typed(LEASE_SPEC, spec), "oldSelf": _typed(LEASE_SPEC, old or {})}
+    rules = _rules("shardleases.yaml", transitions=old is not None)
+    return [message for message, rule in rules if not _holds(rule, data)]
 
 
 def refusals(spec: dict[str, Any], old: dict[str, Any] | None = None) -> list[str]:
@@ -56,7 +65,11 @@ def refusals(spec: dict[str, Any], old: dict[str, Any] | None = None) -> list[st
     data = {"self": _typed(SPEC, stored)}
     if old is not None:
         data["oldSelf"] = _typed(SPEC, admitted(old))
-    return [message for message, rule in _rules(transitions=old is not None) if not _holds(rule, data)]
+    return [
+        message
+        for message, rule in _rules("eventsourcemappings.yaml", transitions=old is not None)
+        if not _holds(rule, data)
+    ]
 
 
 def admitted(spec: dict[str, Any]) -> dict[str, Any]:
@@ -101,11 +114,11 @@ def _validator() -> Any:
 
 
 @cache
-def _rules(*, transitions: bool) -> list[tuple[str, Any]]:
+def _rules(file: str, *, transitions: bool) -> list[tuple[str, Any]]:
     environment = cel.NewEnv(variables={"self": cel.Type.DYN, "oldSelf": cel.Type.DYN})
     return [
         (one["message"], environment.compile(one["rule"]))
-        for one in SPEC["x-kubernetes-validations"]
+        for one in schema_of(file)["x-kubernetes-validations"]
         if transitions or "oldSelf" not in one["rule"]
     ]
 
