@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.chart import HELM, of_kind, template
 from tests.support.servers import ROOT
-from tests.unit.test_chart import HELM, NAMESPACED, Right, granted, of_kind, rights, template
+from tests.unit.test_chart import NAMESPACED, Right, granted, rights
 
 pytestmark = pytest.mark.skipif(not HELM.exists(), reason="helm is not there; `make test` brings it")
 
