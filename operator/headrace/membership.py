@@ -73,6 +73,8 @@ class PollerMembership:
         self._changes = 0
         self._lease: Body | None = None
         self._renewed = float("-inf")
+        self._certain = float("-inf")
+        """When our last renewal that was answered was sent, or this life begun: from then on others may count."""
         self._lapsed = True
         self._told = asyncio.Event()
         self._log = log.bind(mapping="/".join(mapping.key))
@@ -87,7 +89,7 @@ class PollerMembership:
     @property
     def closed(self) -> bool:
         """Whether our leases are in doubt: nothing may start."""
-        return self._lapsed or leases.in_doubt(self._renewed, time.monotonic())
+        return self._lapsed or leases.in_doubt(self._certain, time.monotonic())
 
     @property
     def alive(self) -> bool:
@@ -96,11 +98,11 @@ class PollerMembership:
 
     def decide(self, claims: Sequence[Claim], running: Collection[str], giving: Collection[str]) -> Moves:
         """What to start and to leave; what is asked of another goes out with the next heartbeat, at once."""
-        if self.leaving or self.closed:
-            return Moves(settled=not self.closed)
+        if self.closed:
+            return Moves(settled=False)
         holders = {claim.holder for claim in claims if claim.holder is not None}
         self._view = leases.noticed(self._view, holders, time.monotonic())
-        moves = leases.decide(self.holder, self._view, claims, running, giving, self._asks)
+        moves = leases.decide(self.holder, self._view, claims, running, giving, self._asks, draining=self.leaving)
         if moves.ask != self._asks:
             self._asks = moves.ask
             self._told.set()
@@ -161,22 +163,26 @@ class PollerMembership:
         """One renewal; after a gap a new life begins with it, and every lease is won anew before the fence opens."""
         self._told.clear()
         sent = time.monotonic()
-        if leases.in_doubt(self._renewed, sent):
-            self._begin_life()
+        if leases.in_doubt(self._certain, sent):
+            self._begin_life(sent)
         if not await self._renew():
             return
-        if not self._lapsed and leases.in_doubt(self._renewed, time.monotonic()):
-            self._begin_life()  # the answer came too late: others may have acted on our silence
-            sent = time.monotonic()
-            await self._renew()
-        self._renewed = sent
+        if leases.in_doubt(self._certain, time.monotonic()):
+            sent = time.monotonic()  # the answer came too late: others may have acted on our silence
+            self._begin_life(sent)
+            if not await self._renew():
+                return
+        self._certain = self._renewed = sent
         if self._lapsed:
             self.on_lost(await self._regain(self.holder))
             self._lapsed = False
             self.news.set()
 
-    def _begin_life(self) -> None:
+    def _begin_life(self, now: float) -> None:
+        """What was seen before counts for nothing: an outage may have been everybody's."""
         self._lapsed = True
+        self._certain = now
+        self._view = leases.missed(self._view)
         self.holder = Holder(self.holder.identity, uuid.uuid4().hex[:12])
         self._lives.add(self.holder.incarnation)
 
