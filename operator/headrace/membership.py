@@ -234,9 +234,10 @@ class PollerMembership:
             if self._view.expired(beat_of(body).holder, BURIED_AFTER):
                 await self._cluster.delete(LEASE, body)
 
-    def _picture(self) -> frozenset[tuple[object, ...]]:
+    def _picture(self) -> tuple[object, ...]:
         others = (beat for beat in self._view.living() if beat.holder.identity != self.holder.identity)
-        return frozenset((beat.holder, beat.draining, beat.asks, beat.changes) for beat in others)
+        told = frozenset((beat.holder, beat.draining, beat.asks, beat.changes) for beat in others)
+        return told, self._view.dead()
 
     async def aclose(self) -> None:
         """Says goodbye, once the leases are given back."""

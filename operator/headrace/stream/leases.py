@@ -77,6 +77,10 @@ class View:
         moments = (one.since + term for one in self.sightings.values() if one.since is not None)
         return min((moment for moment in moments if moment > self.read_at), default=float("inf"))
 
+    def dead(self, term: float = TERM) -> frozenset[Holder]:
+        """The lives that are expired, those that only leases name among them."""
+        return frozenset(holder for holder in self.sightings if self.expired(holder, term))
+
     def living(self, term: float = TERM) -> tuple[Beat, ...]:
         """The heartbeats of the lives that are not expired."""
         return tuple(beat for beat in self.beats if not self.expired(beat.holder, term))
