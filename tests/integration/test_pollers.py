@@ -23,6 +23,7 @@ import pytest_asyncio
 import yaml
 
 from headrace.resources import EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, MappingRef, ref_of
+from tests.conformance.test_resharding import active
 from tests.support import aws, clusters
 from tests.support.aws import Stream, make_stream
 from tests.support.clusters import eventually
@@ -303,12 +304,14 @@ async def test_resharding_under_load_keeps_order_and_loses_nothing(
             await kinesis.split_shard(
                 StreamName=stream.name, ShardToSplit="shardId-000000000000", NewStartingHashKey=str(2**126)
             )
+            await active(stream, open_shards=3)
             await fleet.held(3)
             await kinesis.merge_shards(
                 StreamName=stream.name,
                 ShardToMerge="shardId-000000000003",
                 AdjacentShardToMerge="shardId-000000000001",
             )
+            await active(stream, open_shards=2)
             await fleet.held(2)
         await fleet.finish(load)
         assert fleet.ledger.repeats() == 0
