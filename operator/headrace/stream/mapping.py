@@ -221,9 +221,9 @@ class MappingRun:
         shards = (*self.listed, *self.children.values())
         start = await self.store.start() or await self.store.pin(await self._resolve_start())
         leases = await self._leases(shards)
-        shards = tuple({lease.shard.shard_id: lease.shard for lease in leases.values()}.values())
         checkpoints = {shard_id: lease.checkpoint for shard_id, lease in leases.items()}
-        ready = lineage.startable(shards, checkpoints)
+        startable = lineage.startable(shards, checkpoints)
+        ready = [shard for shard in startable if shard.shard_id in leases]
         self.lose([one for one in self.running if not self.membership.may_run(leases[one].holder)])
         claims = [Claim(shard.shard_id, leases[shard.shard_id].holder) for shard in ready]
         giving = {shard_id for shard_id, one in self.running.items() if one.leave.is_set()}
@@ -231,20 +231,18 @@ class MappingRun:
         for shard_id in moves.give:
             self.running[shard_id].given = True
             self.running[shard_id].leave.set()
-        async with asyncio.TaskGroup() as taking:
-            for shard_id in moves.take:
-                taking.create_task(self._start(tasks, leases[shard_id].shard, start))
-        unfinished = [shard for shard in shards if not checkpoints[shard.shard_id].finished]
+        taking = [self._start(tasks, leases[shard_id].shard, start) for shard_id in moves.take]
+        taken = await asyncio.gather(*taking, return_exceptions=True)
+        unfinished = [shard for shard in shards if not checkpoints.get(shard.shard_id, Checkpoint()).finished]
         self.observer(ShardsListed(len(unfinished), len(unfinished) - len(ready)))
-        return moves.settled and {shard.shard_id for shard in self.listed} <= leases.keys()
+        for error in taken:  # what keeps one from being taken has held up no other
+            if error is not None:
+                raise error
+        return moves.settled and len(ready) == len(startable)
 
     async def _start(self, tasks: asyncio.TaskGroup, shard: Shard, start: Start) -> None:
-        """Takes a shard and begins to read it; what keeps it from being taken holds up no other."""
-        try:
-            checkpoint = await self.store.take(shard.shard_id)
-        except (StoreError, LeaseLost) as error:
-            self.observer(Faulted(f"taking {shard.shard_id}", error, UNSETTLED_INTERVAL))
-            return
+        """Takes a shard, unless its lease has changed, and begins to read it."""
+        checkpoint = await self.store.take(shard.shard_id)
         if checkpoint is not None and not self.ending.is_set():
             self.running[shard.shard_id] = Permit(self.membership.fence)
             self.shards[shard.shard_id] = shard
@@ -258,8 +256,10 @@ class MappingRun:
         """
         reading = {shard_id: Lease(self.shards[shard_id]) for shard_id in self.running}
         leases = reading | dict(await self.store.load(shards))
-        if not self.known.issuperset(leases):
+        if new := leases.keys() - self.known:
             self.membership.tell_change()
+            if self.known and new - {shard.shard_id for shard in shards}:
+                self.relist.set()  # another poller knows of shards that were not listed here yet
         self.known = frozenset(leases)
         for shard_id in lineage.expired(shards, {one: lease.checkpoint for one, lease in leases.items()}):
             lease = leases[shard_id]
