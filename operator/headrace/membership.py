@@ -112,6 +112,10 @@ class PollerMembership:
         """Whether a shard held like this may be taken."""
         return not self.closed and leases.is_free(self.holder, self._view, holder)
 
+    def falls_to_us(self, shard_id: str) -> bool:
+        """Whether this poller is the one to make a shard's missing lease."""
+        return leases.falls_to(self.holder, self._view, shard_id)
+
     def may_run(self, holder: Holder | None) -> bool:
         """Whether the lease of a shard that runs here still names this poller, in whichever of its lives."""
         return holder is not None and holder.identity == self.holder.identity

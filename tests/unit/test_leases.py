@@ -15,6 +15,7 @@ from headrace.stream.leases import (
     Moves,
     View,
     decide,
+    falls_to,
     in_doubt,
     missed,
     noticed,
@@ -228,3 +229,15 @@ def test_who_drains_counts_for_no_share_and_leaves_nothing_settled() -> None:
     view = seen(Beat(B, "r", draining=True))
     assert len(decide(A, view, claims(s1=None, s2=None), []).take) == 2
     assert not decide(A, view, claims(s1=A), ["s1"]).settled
+
+
+def test_a_missing_lease_falls_to_exactly_one_of_the_living_and_all_get_some() -> None:
+    view = seen(Beat(A, "r"), Beat(B, "r"), Beat(C, "r", draining=True))
+    made = {one: [shard for shard in map(str, range(40)) if falls_to(one, view, shard)] for one in (A, B)}
+    assert sorted(made[A] + made[B], key=int) == [str(number) for number in range(40)]
+    assert min(len(made[A]), len(made[B])) > 5
+
+
+def test_alone_every_missing_lease_is_ones_own() -> None:
+    assert falls_to(A, View(), "0")
+    assert falls_to(A, observe(seen(Beat(B, "r")), [Beat(B, "r")], LATER, LATER), "0")

@@ -194,6 +194,12 @@ def _give(me: Holder, running: Collection[str], members: Sequence[Beat], load: C
     return (min(asking)[2],) if asking else ()
 
 
+def falls_to(me: Holder, view: View, shard_id: str) -> bool:
+    """Whether `me`, of all that live, is the one to make a shard's missing lease: so that not everybody tries."""
+    holders = [beat.holder for beat in view.living() if not beat.draining and beat.holder.identity != me.identity]
+    return min([me, *holders], key=lambda holder: (_order(holder, shard_id), holder.identity)) == me
+
+
 def _was_mine(me: Holder, claim: Claim) -> bool:
     return claim.holder is not None and claim.holder.identity == me.identity
 

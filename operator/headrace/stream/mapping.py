@@ -109,6 +109,8 @@ class MappingRun:
     """Shards that reads have named and no listing yet."""
     known: frozenset[str] = frozenset()
     """The shards whose leases were there when they were read last."""
+    missing: frozenset[str] = frozenset()
+    """The shards that had no lease then."""
     listed: Sequence[Shard] = ()
     listed_at: float = float("-inf")
     unlisted: bool = True
@@ -255,7 +257,8 @@ class MappingRun:
         A parent that nobody reads and the source has forgotten has no record left: it is finished as it is, and told.
         """
         reading = {shard_id: Lease(self.shards[shard_id]) for shard_id in self.running}
-        leases = reading | dict(await self.store.load(shards))
+        leases = reading | dict(await self.store.load([shard for shard in shards if self._makes(shard.shard_id)]))
+        self.missing = frozenset(shard.shard_id for shard in shards) - leases.keys()
         if new := leases.keys() - self.known:
             self.membership.tell_change()
             if self.known and new - {shard.shard_id for shard in shards}:
@@ -272,6 +275,10 @@ class MappingRun:
                 await self.store.release(shard_id)
                 self.observer(RecordsTrimmed(shard_id, Gap(after, None)))
         return leases
+
+    def _makes(self, shard_id: str) -> bool:
+        """Whether a lease is made here where it is missing: a child of what ended here, our part, what others left."""
+        return shard_id in self.children or shard_id in self.missing or self.membership.falls_to_us(shard_id)
 
     async def _resolve_start(self) -> Start:
         """LATEST becomes the source's time of now: whoever starts later, or again, starts from there too."""

@@ -53,6 +53,10 @@ class Membership(Protocol):
         """Whether a shard held like this may be taken."""
         ...
 
+    def falls_to_us(self, shard_id: str) -> bool:
+        """Whether this poller is the one to make a shard's missing lease."""
+        ...
+
     def may_run(self, holder: Holder | None) -> bool:
         """Whether a shard that is running here and whose lease shows this holder is still ours."""
         ...
@@ -82,6 +86,10 @@ class Alone:
         return Moves(take=tuple(claim.shard_id for claim in claims if claim.shard_id not in running))
 
     def is_free(self, _holder: Holder | None) -> bool:
+        """Always."""
+        return True
+
+    def falls_to_us(self, _shard_id: str) -> bool:
         """Always."""
         return True
 

@@ -20,7 +20,6 @@ from headrace.records import Checkpoint, Holder, Lease, Shard, Start
 from headrace.resources import SHARD_LEASE, MappingRef
 from headrace.stream.instants import instant
 from headrace.stream.progress import HELD, ShardFacts
-from headrace.stream.shards import startable
 from headrace.stream.stores.lease_status import (
     AVAILABLE,
     FINISHED,
@@ -125,9 +124,10 @@ class KubernetesStore:
         found = await self._find()
         missing = [shard for shard in shards if shard.shard_id not in found]
         if missing:
-            checkpoints = {shard_id: checkpoint_of(body) for shard_id, body in found.items()}
-            ready = {shard.shard_id for shard in startable(shards, checkpoints)}
-            made = await self._make({shard: AVAILABLE if shard.shard_id in ready else WAITING for shard in missing})
+            finished = {shard_id for shard_id, body in found.items() if checkpoint_of(body).finished}
+            made = await self._make(
+                {one: AVAILABLE if finished.issuperset(one.parents) else WAITING for one in missing}
+            )
             found |= {body["spec"]["shardId"]: body for body in made}
         self._found = {shard_id: body for shard_id, body in found.items() if not self._is_newer(body)}
         listed = {shard.shard_id: shard for shard in shards}
