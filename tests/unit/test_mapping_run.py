@@ -86,3 +86,10 @@ async def test_a_parent_that_is_still_read_is_waited_for_though_the_listing_has_
     source = Source([[Shard("parent"), CHILD], [CHILD]], {"parent": [Polled(), Polled(), Polled(ended=True)]})
     events = await run(source, child_started)
     assert events.index(ShardFinished("parent")) < next(i for i, each in enumerate(events) if child_started(each))
+
+
+async def test_a_child_that_is_listed_and_named_by_its_parents_end_starts_once() -> None:
+    source = Source([[Shard("parent"), CHILD]], {"parent": [Polled(ended=True, children=(CHILD,))]})
+    source.readers["child"] = [Polled(ended=True)]
+    events = await run(source, lambda event: event == ShardFinished("child"))
+    assert sum(map(child_started, events)) == 1

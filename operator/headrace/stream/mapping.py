@@ -220,7 +220,7 @@ class MappingRun:
 
     async def _assign(self, tasks: asyncio.TaskGroup) -> bool:
         """Reads the leases, then starts and leaves shards as it falls to this poller; True once all is in its place."""
-        shards = (*self.listed, *self.children.values())
+        shards = tuple((self.children | {shard.shard_id: shard for shard in self.listed}).values())
         start = await self.store.start() or await self.store.pin(await self._resolve_start())
         leases = await self._leases(shards)
         checkpoints = {shard_id: lease.checkpoint for shard_id, lease in leases.items()}
