@@ -43,7 +43,7 @@ EVERYTHING: Body = {
     "replicaCount": 3,
     "image": {"repository": "registry.example/headrace", "digest": DIGEST, "pullPolicy": "Always"},
     "imagePullSecrets": [{"name": "registry"}],
-    "poller": {"image": "registry.example/poller:2", "env": {"HTTPS_PROXY": "http://proxy:3128"}},
+    "poller": {"image": "registry.example/poller:2", "env": {"HTTPS_PROXY": "http://proxy:3128"}, "networkPolicy": True},
     "serviceAccount": {"annotations": {"team": "data"}},
     "metrics": {
         "port": 9090,
@@ -298,9 +298,12 @@ def test_values_reach_the_pod() -> None:
     assert container["env"] == EVERYTHING["extraEnv"]
     assert made["template"]["metadata"]["annotations"] == EVERYTHING["podAnnotations"]
     assert made["template"]["metadata"]["labels"]["team"] == "data"
-    assert {"--debug", "--poller-image=registry.example/poller:2", "--poller-env=HTTPS_PROXY=http://proxy:3128"} <= set(
-        container["args"]
-    )
+    assert {
+        "--debug",
+        "--poller-image=registry.example/poller:2",
+        "--poller-env=HTTPS_PROXY=http://proxy:3128",
+        "--poller-network-policy",
+    } <= set(container["args"])
 
 
 def test_the_operator_holds_what_it_uses_and_what_it_grants_to_pollers_and_nothing_else() -> None:
