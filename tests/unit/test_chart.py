@@ -43,7 +43,11 @@ EVERYTHING: Body = {
     "replicaCount": 3,
     "image": {"repository": "registry.example/headrace", "digest": DIGEST, "pullPolicy": "Always"},
     "imagePullSecrets": [{"name": "registry"}],
-    "poller": {"image": "registry.example/poller:2", "env": {"HTTPS_PROXY": "http://proxy:3128"}, "networkPolicy": True},
+    "poller": {
+        "image": "registry.example/poller:2",
+        "env": {"HTTPS_PROXY": "http://proxy:3128"},
+        "networkPolicy": True,
+    },
     "serviceAccount": {"annotations": {"team": "data"}},
     "metrics": {
         "port": 9090,

@@ -104,7 +104,7 @@ class MappingRun:
     """When the stream that is being read was made."""
     running: dict[str, Permit] = field(default_factory=dict)
     shards: dict[str, Shard] = field(default_factory=dict)
-    """The shards that are being read, or were."""
+    """Those that are being read, as they were listed."""
     children: dict[str, Shard] = field(default_factory=dict)
     """Shards that reads have named and no listing yet."""
     known: frozenset[str] = frozenset()

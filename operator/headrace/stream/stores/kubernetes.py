@@ -288,21 +288,21 @@ class KubernetesStore:
         if lease is None:
             return
         lease.facts = None
-        async with self._parallel:
-            try:
+        try:
+            async with asyncio.timeout(RELEASE_PATIENCE), self._parallel:
                 await self._write(shard_id, released)
-            except LeaseLost:
-                pass
-            finally:
-                self._leases.pop(shard_id, None)
+        except LeaseLost:
+            pass
+        except TimeoutError as error:
+            raise StoreError(Reason.API_ERROR, f"the ShardLease of {shard_id} was not given back in time") from error
+        finally:
+            self._leases.pop(shard_id, None)
 
     async def aclose(self) -> None:
         """Gives the leases back, as far as that works at once."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(RELEASE_PATIENCE), asyncio.TaskGroup() as tasks:
-                for shard_id in self._leases:
-                    tasks.create_task(self._release(shard_id))
-        self._leases.clear()
+        async with asyncio.TaskGroup() as tasks:
+            for shard_id in self._leases:
+                tasks.create_task(self._release(shard_id))
 
     async def _release(self, shard_id: str) -> None:
         with suppress(StoreError):
