@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,14 @@ from headrace.resources import EVENT_SOURCE_MAPPING, MappingRef, ref_of
 from headrace.serving import serve
 from headrace.signals import set_on_signal
 from headrace.spec import parse_mapping, unsupported
+from headrace.stream.aws import AwsAccess
 from headrace.stream.events import Faulted, all_of
 from headrace.stream.health import Health
 from headrace.stream.mapping import run_mapping
 from headrace.stream.metrics import Metrics
 from headrace.stream.poller import backoff
 from headrace.stream.progress import Progress
+from headrace.stream.stores import dynamodb
 from headrace.stream.stores.kubernetes import KubernetesStore
 from headrace.stream.waiting import first
 
@@ -111,6 +114,7 @@ class Poller:
         self._news = asyncio.Event()
         self._running: _Running | None = None
         self._store: KubernetesStore | None = None
+        self._closing = AsyncExitStack()
         self._events = EventRecorder(cluster, self._ref, settings.identity)
         self._membership = PollerMembership(cluster, self._ref, settings.identity, self._report, self._regain)
         self._take(body)
@@ -126,6 +130,7 @@ class Poller:
             loops = [tasks.create_task(loop) for loop in forever]
             await self._follow()
             await self._give_back()
+            await self._closing.aclose()
             for loop in loops:
                 loop.cancel()
         await self._membership.aclose()
@@ -188,8 +193,19 @@ class Poller:
         key = (mapping.spec.event_source_arn or "", start_of(mapping))
         if self._store is None or (self._store.source, self._store.begins) != key:
             await self._give_back()
-            self._store = KubernetesStore(self._cluster, self._ref, *key, self._membership.holder)
+            self._store = self._open_store(mapping, *key)
         return self._store
+
+    def _open_store(self, mapping: EventSourceMapping, source: str, start: Start | None) -> KubernetesStore:
+        holder = self._membership.holder
+        match mapping.spec.poller.checkpoint_table:
+            case None:
+                return KubernetesStore(self._cluster, self._ref, source, start, holder)
+            case name:
+                access = AwsAccess(self._settings.aws, mapping.spec.aws.endpoint_url, mapping.spec.aws.role_arn)
+                table = dynamodb.DynamoDBTable(name, self._ref, access, mapping.region)
+                self._closing.push_async_callback(table.aclose)
+                return KubernetesStore(table, self._ref, source, start, holder, piece=dynamodb.PIECE)
 
     async def _give_back(self) -> None:
         if self._store is not None:

@@ -53,6 +53,7 @@ FIXED = (
     Fixed("selfManagedKafkaEventSourceConfig.consumptionMode", "Stream"),
     Fixed("documentDBEventSourceConfig.databaseName"),
     Fixed("documentDBEventSourceConfig.collectionName"),
+    Fixed("poller.checkpointTable"),
 )
 
 

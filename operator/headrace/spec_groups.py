@@ -217,6 +217,10 @@ class Poller(Part):
     """Most pods."""
     shards_per_replica: Annotated[Whole, Field(ge=1, le=1000)] = 16
     """Shards a pod is meant to run."""
+    checkpoint_table: (
+        Annotated[str, Field(strict=True, min_length=3, max_length=255, pattern=r"^[a-zA-Z0-9_.-]+$")] | None
+    ) = None
+    """DynamoDB table that keeps leases and checkpoints, for large streams; default ShardLease objects."""
     image: Annotated[str, Field(strict=True, min_length=1, max_length=512)] | None = None
     """Image; default the operator's own."""
     image_pull_secrets: Annotated[tuple[Open, ...], Field(max_length=32)] = ()

@@ -1,8 +1,9 @@
-"""The Kubernetes store on an API server, real and in memory: compare-and-swap, hand-over, edits by others, deletion."""
+"""The store of leases on an API server, real and in memory, and on a DynamoDB table: compare-and-swap, hand-over, edits by others, deletion."""
 
 from __future__ import annotations
 
 import random
+import uuid
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,18 @@ from headrace.errors import LeaseLost, StoreError
 from headrace.records import Checkpoint, Holder, Lease, Shard, Start, Window
 from headrace.resources import EVENT_SOURCE_MAPPING, SHARD_LEASE, WINDOW_STATE, MappingRef, ref_of
 from headrace.stream.progress import ShardFacts
+from headrace.stream.stores import window_states
+from headrace.stream.stores.dynamodb import PIECE, DynamoDBTable
 from headrace.stream.stores.kubernetes import AGE_INTERVAL, KubernetesStore
-from tests.support import clusters
-from tests.support.fake_cluster import FakeCluster
+from tests.support import aws, clusters, tables
+from tests.support.fake_cluster import FakeCluster, merged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from headrace.cluster import Body
     from headrace.resources import Kind
+    from headrace.stream.stores import Objects
 
 SHARDS = (Shard("shardId-000000000000"), Shard("shardId-000000000001"))
 FIRST = SHARDS[0].shard_id
@@ -32,7 +36,7 @@ FIRST = SHARDS[0].shard_id
 class Flaky:
     """A cluster whose next replacements are answered badly: lost before, or lost after they were carried out."""
 
-    def __init__(self, inner: Cluster) -> None:
+    def __init__(self, inner: Objects) -> None:
         self._inner = inner
         self.lose: list[str] = []
         self.replaced = 0
@@ -54,15 +58,16 @@ class Flaky:
 class Bench:
     """One mapping on the API server, and stores of it."""
 
-    def __init__(self, api: Cluster, mapping: MappingRef) -> None:
-        self.api = Flaky(api)
+    def __init__(self, api: Objects, mapping: MappingRef, piece: int = window_states.PIECE) -> None:
+        self.api: Any = Flaky(api)
+        self.piece = piece
         self.mapping = mapping
         self.source = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
         self.now = 1_700_000_000.0
 
     def store(self, incarnation: str = "1", identity: str = "pod-a", start: Start | None = None) -> KubernetesStore:
         holder = Holder(identity, incarnation)
-        return KubernetesStore(self.api, self.mapping, self.source, start, holder, lambda: self.now)
+        return KubernetesStore(self.api, self.mapping, self.source, start, holder, lambda: self.now, self.piece)
 
     async def loaded(self, incarnation: str = "1", identity: str = "pod-a") -> KubernetesStore:
         store = self.store(incarnation, identity)
@@ -90,9 +95,24 @@ async def taken(store: KubernetesStore, shards: tuple[Shard, ...] = SHARDS) -> d
     return {name: checkpoint for name, checkpoint in found.items() if checkpoint != Checkpoint()}
 
 
-@pytest_asyncio.fixture(params=["memory", pytest.param("server", marks=pytest.mark.cluster)])
+class Table(DynamoDBTable):
+    """A table, with the edits that a test makes by hand."""
+
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Body, _: str | None = None) -> Body:
+        there = await self.find(kind, namespace, name)
+        return await self.replace(kind, merged(there, patch))
+
+
+@pytest_asyncio.fixture(params=["memory", "table", pytest.param("server", marks=pytest.mark.cluster)])
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
+        if request.param == "table":
+            table, access = await stack.enter_async_context(tables.table(request.getfixturevalue("ministack")))
+            ref = MappingRef("shop", "orders", str(uuid.uuid4()))
+            objects = Table(table, ref, access, aws.REGION)
+            stack.push_async_callback(objects.aclose)
+            yield Bench(objects, ref, PIECE)
+            return
         api: Cluster = FakeCluster()
         namespace = "shop"
         if request.param == "server":

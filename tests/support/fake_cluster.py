@@ -63,7 +63,7 @@ class FakeCluster:
         uid = patch.get("metadata", {}).get("uid")
         if uid is not None and uid != there["metadata"]["uid"]:
             raise Conflict("another object", 409)
-        return self._write(kind, there, _merged(there, {"status": patch["status"]} if subresource else patch))
+        return self._write(kind, there, merged(there, {"status": patch["status"]} if subresource else patch))
 
     async def delete(self, kind: Kind, body: Body) -> None:
         there = self.objects.get(_key(kind, body))
@@ -88,14 +88,14 @@ def _key(kind: Kind, body: Body) -> tuple[Kind, str, str]:
     return kind, body["metadata"]["namespace"], body["metadata"]["name"]
 
 
-def _merged(there: Any, patch: Any) -> Any:
+def merged(there: Any, patch: Any) -> Any:
     """RFC 7386."""
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
-    merged = dict(there) if isinstance(there, dict) else {}
+    result = dict(there) if isinstance(there, dict) else {}
     for name, value in patch.items():
         if value is None:
-            merged.pop(name, None)
+            result.pop(name, None)
         else:
-            merged[name] = _merged(merged.get(name), value)
-    return merged
+            result[name] = merged(result.get(name), value)
+    return result

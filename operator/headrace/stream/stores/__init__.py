@@ -7,7 +7,36 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from headrace.cluster import Body
     from headrace.records import Checkpoint, Lease, Shard, Start
+    from headrace.resources import Kind
+
+
+class Objects(Protocol):
+    """Where ShardLeases and WindowStates may lie: an API server, or what does its part. Everything raises ClusterError.
+
+    `headrace.cluster.Cluster` says what each does.
+    """
+
+    async def find(self, kind: Kind, namespace: str, name: str, /) -> Body | None:
+        """One object, None when it is not there."""
+        ...
+
+    async def select(self, kind: Kind, namespace: str | None, selector: str = "", /) -> list[Body]:
+        """The objects that a selector finds."""
+        ...
+
+    async def create(self, kind: Kind, body: Body) -> Body:
+        """Makes an object; raises Conflict when the name is taken."""
+        ...
+
+    async def replace(self, kind: Kind, body: Body) -> Body:
+        """Replaces an object; raises Conflict when it is not the version any more that the body was read at."""
+        ...
+
+    async def delete(self, kind: Kind, body: Body) -> None:
+        """Deletes an object."""
+        ...
 
 
 class CheckpointStore(Protocol):

@@ -1,5 +1,7 @@
 """Checkpoints in ShardLease objects: one per shard, owned by the mapping, shown by `kubectl get shl`.
 
+Where they lie in a DynamoDB table instead (`dynamodb.py`), all of this is the same.
+
 Every write is a compare-and-swap on `resourceVersion`. A refused or timed-out write means: read again. The shard is
 lost only if holder or incarnation are no longer mine; else the write is repeated on the new version.
 """
@@ -34,13 +36,14 @@ from headrace.stream.stores.lease_status import (
     with_facts,
     without_age,
 )
-from headrace.stream.stores.window_states import WindowStates
+from headrace.stream.stores.window_states import PIECE, WindowStates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from headrace.cluster import Body, Cluster
+    from headrace.cluster import Body
     from headrace.records import Window
+    from headrace.stream.stores import Objects
 
 WRITE_INTERVAL = 1.0
 AGE_INTERVAL = 10.0
@@ -77,12 +80,13 @@ class KubernetesStore:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: Objects,
         mapping: MappingRef,
         source: str,
         start: Start | None,
         holder: Holder,
         clock: Callable[[], float] = time.time,
+        piece: int = PIECE,
     ) -> None:
         self._cluster = cluster
         self._mapping = mapping
@@ -94,7 +98,7 @@ class KubernetesStore:
         self._found: dict[str, Body] = {}
         self._leases: dict[str, _Lease] = {}
         self._parallel = asyncio.Semaphore(_PARALLEL)
-        self._states = WindowStates(cluster, mapping, uuid.uuid4().hex[:12])
+        self._states = WindowStates(cluster, mapping, uuid.uuid4().hex[:12], piece)
 
     async def start(self) -> Start | None:
         """Where the mapping starts, as far as its creation time decides it."""

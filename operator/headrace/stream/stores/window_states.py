@@ -20,8 +20,9 @@ from headrace.resources import LABEL_SHARD_LEASE, WINDOW_STATE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headrace.cluster import Body, Cluster
+    from headrace.cluster import Body
     from headrace.resources import MappingRef
+    from headrace.stream.stores import Objects
 
 PIECE = 700_000
 """Compressed bytes of one object: with base64 and its metadata it stays below 1 MB, well within etcd's 1.5 MiB."""
@@ -32,8 +33,9 @@ LARGEST = 8 * 1024 * 1024
 class WindowStates:
     """The WindowState objects that one life of a poller writes and reads."""
 
-    def __init__(self, cluster: Cluster, mapping: MappingRef, incarnation: str) -> None:
+    def __init__(self, cluster: Objects, mapping: MappingRef, incarnation: str, piece: int = PIECE) -> None:
         self._cluster = cluster
+        self._piece = piece
         self._mapping = mapping
         self._incarnation = incarnation
         self._numbers = itertools.count(1)
@@ -42,7 +44,7 @@ class WindowStates:
         """Writes a state and gives its objects, in order; raises ClusterError, and StoreError without their CRD."""
         number = next(self._numbers)
         written = []
-        for index, piece in enumerate(_pieces(state)):
+        for index, piece in enumerate(_pieces(state, self._piece)):
             name = f"{lease}-{self._incarnation}-{number}-{index}"
             metadata = self._mapping.metadata(name)
             metadata["labels"] |= {LABEL_SHARD_LEASE: lease}
@@ -79,9 +81,9 @@ class WindowStates:
             await self._cluster.delete(WINDOW_STATE, body)
 
 
-def _pieces(state: bytes) -> list[str]:
+def _pieces(state: bytes, size: int) -> list[str]:
     packed = zlib.compress(state)
-    return [base64.b64encode(packed[at : at + PIECE]).decode() for at in range(0, len(packed), PIECE)]
+    return [base64.b64encode(packed[at : at + size]).decode() for at in range(0, len(packed), size)]
 
 
 def _joined(pieces: Sequence[str]) -> bytes:
