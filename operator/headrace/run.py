@@ -99,6 +99,10 @@ class Run:
                 "spec.aws.credentials names a Secret of a cluster; here AWS credentials come from the environment",
                 mapping=mapping.key,
             )
+        if mapping.spec.poller.checkpoint_table is not None:
+            log.warning(
+                "spec.poller.checkpointTable is for pollers; here --state keeps checkpoints", mapping=mapping.key
+            )
         observers: list[Observer] = [health, counting, logs.observer(mapping.key)]
         if self.watch is not None:
             observers.append(self.watch)

@@ -24,7 +24,7 @@ import yaml
 
 from headrace.resources import EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, MappingRef, ref_of
 from tests.conformance.test_resharding import active
-from tests.support import aws, clusters
+from tests.support import aws, clusters, tables
 from tests.support.aws import Stream, make_stream
 from tests.support.clusters import eventually
 from tests.support.function import RecordingFunction
@@ -289,6 +289,29 @@ async def test_a_lease_edited_by_hand_is_lost_told_and_taken_again(fleet: Fleet)
         await fleet.balanced("a", "b")
     await fleet.finish(load)
     assert fleet.ledger.repeats() <= PER_CRASH
+
+
+async def test_with_a_table_nothing_lies_in_the_cluster_and_the_living_take_over(
+    ministack: str, kinesis: Any, function: RecordingFunction, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        stream = await make_stream(kinesis, shards=4)
+        name, _ = await stack.enter_async_context(tables.table(ministack))
+        poller = {"checkpointTable": name}
+        fleet = await stack.enter_async_context(make_fleet(stack, ministack, stream, function, tmp_path, poller=poller))
+
+        async def all_read(since: float) -> bool:
+            return len({call.headers["Headrace-Shard"] for call in function.calls if call.at > since}) == 4
+
+        async with loaded(stream, RATE / 2) as load:
+            await fleet.start("a", "b")
+            await eventually(lambda: all_read(0.0), "every shard is read")
+            await fleet.pollers["a"].kill()
+            died = time.time() + 1.0
+            await eventually(lambda: all_read(died), "every shard is read by the one that is left")
+            assert await fleet.leases() == []
+        await fleet.finish(load)
+        assert fleet.ledger.repeats() <= PER_CRASH
 
 
 async def test_resharding_under_load_keeps_order_and_loses_nothing(

@@ -33,10 +33,19 @@ UPDATABLE = frozenset(
         "metricsConfig", "loggingConfig", "scalingConfig", "provisionedPollerConfig", "parallelizationFactor",
         "destinationConfig", "maximumRecordAgeInSeconds", "maximumRetryAttempts", "bisectBatchOnFunctionError",
         "tumblingWindowInSeconds", "functionResponseTypes", "sourceAccessConfigurations", "tags", "retryBackoff",
-        "aws", "poller",
+        "aws",
         "amazonManagedKafkaEventSourceConfig.schemaRegistryConfig",
         "selfManagedKafkaEventSourceConfig.schemaRegistryConfig",
         "documentDBEventSourceConfig.fullDocument",
+        *(
+            f"poller.{name}"
+            for name in (
+                "serviceAccountName", "serviceAccountAnnotations", "minReplicas", "maxReplicas", "shardsPerReplica",
+                "image", "imagePullSecrets", "resources", "nodeSelector", "tolerations", "affinity",
+                "topologySpreadConstraints", "env", "volumes", "volumeMounts", "labels", "annotations",
+                "priorityClassName",
+            )
+        ),
     }
 )  # fmt: skip
 """Contract A.1, U; and the groups of our own."""
@@ -44,6 +53,7 @@ UPDATABLE = frozenset(
 KAFKA = {"selfManagedEventSource": {"endpoints": {"kafkaBootstrapServers": ["b.example:9092"]}}}
 AT = {"startingPosition": "AT_TIMESTAMP", "startingPositionTimestamp": 1}
 STREAM, QUEUE = ({"selfManagedKafkaEventSourceConfig": {"consumptionMode": mode}} for mode in ("Stream", "Queue"))
+TABLE = {"poller": {"checkpointTable": "headrace"}}
 GROUP = {"amazonManagedKafkaEventSourceConfig": {"consumerGroupId": "readers"}}
 OWN_GROUP = {"selfManagedKafkaEventSourceConfig": {"consumerGroupId": "readers"}}
 
@@ -126,6 +136,8 @@ CHANGES: list[tuple[str, Body, Body, tuple[str, ...]]] = [
         said("documentdb"),
         ("documentDBEventSourceConfig.collectionName",),
     ),
+    ("table set", said("kinesis"), said("kinesis", **TABLE), ("poller.checkpointTable",)),
+    ("table unset", said("kinesis", **TABLE), said("kinesis"), ("poller.checkpointTable",)),
 ]  # fmt: skip
 """What is changed, before, after, and the properties that are told of."""
 
