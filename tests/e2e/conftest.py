@@ -8,16 +8,22 @@ HEADRACE_E2E_BUILD (a command with {image} and {context} that builds one and bri
 from __future__ import annotations
 
 import os
-import shlex
-import uuid
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from tests.e2e.installation import CRDS, CREDENTIALS, Release, Shop
-from tests.e2e.kubectl import apply, find, kubectl, run, select, told, wait_until
+from tests.e2e.installation import (
+    CREDENTIALS,
+    Release,
+    Shop,
+    build,
+    installing,
+    namespace,
+    seen_by_pods,
+    without_crds,
+)
+from tests.e2e.kubectl import apply, find, kubectl, select, told
 from tests.support import servers
 from tests.support.servers import ROOT
 
@@ -27,11 +33,7 @@ if TYPE_CHECKING:
     from tests.e2e.kubectl import Body
 
 FUNCTION = ROOT / "examples" / "function-http"
-SHARED_CLUSTER = ROOT.parent / "shared" / "cluster" / "cluster"
 BUILT_IMAGE = "headrace:e2e"
-POD_HOST = "10.244.0.1"
-"""Where pods of the shared cluster reach servers on the host's 127.0.0.1."""
-RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -65,67 +67,38 @@ def image(node: None) -> str:
     """The image under test, where the nodes find it."""
     if given := os.environ.get("HEADRACE_E2E_IMAGE"):
         return given
-    default = f"{SHARED_CLUSTER} build -t {{image}} {{context}}" if SHARED_CLUSTER.exists() else None
-    command = os.environ.get("HEADRACE_E2E_BUILD", default)
-    if command is None:
+    if not build(BUILT_IMAGE, ROOT):
         pytest.skip("no image to test: set HEADRACE_E2E_IMAGE or HEADRACE_E2E_BUILD")
-    run(*(word.format(image=BUILT_IMAGE, context=ROOT) for word in shlex.split(command)), seconds=900)
     return BUILT_IMAGE
 
 
 @pytest.fixture(scope="session")
 def release(image: str) -> Iterator[Release]:
     """The chart, installed with its CRDs."""
-    with _namespace("headrace-system") as namespace:
-        installed = Release("headrace", namespace, image)
-        try:
-            _without_crds()
-            installed.install()
-        except AssertionError as error:
-            error.add_note(told([namespace]))
-            raise
-        else:
+    with namespace("headrace-system") as where:
+        installed = Release("headrace", where, image)
+        without_crds()
+        with installing(installed):
             yield installed
-        finally:
-            installed.uninstall()
-
-
-def _without_crds() -> None:
-    """An earlier version's CRDs, which helm would leave as they are, go; never those of a cluster with mappings."""
-    if find("crd", CRDS[0]) is None:
-        return
-    wait_until(lambda: not select("esm"), "no mapping of somebody else's is in the cluster", 30)
-    kubectl("delete", "crd", *CRDS, "--ignore-not-found")
-
-
-@contextmanager
-def _namespace(prefix: str) -> Iterator[str]:
-    name = f"{prefix}-{uuid.uuid4().hex[:6]}"
-    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}})
-    try:
-        yield name
-    finally:
-        kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture(scope="session")
 def shop(release: Release, ministack: str) -> Iterator[Shop]:
     """A namespace with the sample function and the credentials of the AWS that runs on this host."""
-    with _namespace("shop") as namespace:
+    with namespace("shop") as where:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": CREDENTIALS}}
         try:
-            apply(secret | {"stringData": servers.CREDENTIALS}, *_function(release.image), namespace=namespace)
-            kubectl("rollout", "status", "deployment/orders", "-n", namespace, "--timeout=90s", seconds=100)
+            apply(secret | {"stringData": servers.CREDENTIALS}, *_function(release.image), namespace=where)
+            kubectl("rollout", "status", "deployment/orders", "-n", where, "--timeout=90s", seconds=100)
         except AssertionError as error:
-            error.add_note(told([namespace]))
+            error.add_note(told([where]))
             raise
-        service = find("service", "orders", namespace) or {}
-        host = os.environ.get("HEADRACE_E2E_HOST", POD_HOST)
+        service = find("service", "orders", where) or {}
         yield Shop(
-            namespace,
+            where,
             # By address: the cluster may have no DNS.
             f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}/",
-            f"http://{host}:{ministack.rpartition(':')[2]}",
+            seen_by_pods(ministack),
         )
 
 

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import signal
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from headrace.resources import API_VERSION, LABEL_MAPPING_UID
+from tests.e2e import machines
 from tests.e2e.installation import CRDS, CREDENTIALS, Release, Shop
 from tests.e2e.kubectl import apply, eventually, find, kubectl, select
 from tests.support import aws
@@ -220,27 +219,13 @@ async def test_a_poller_whose_process_is_killed_loses_nothing_and_repeats_only_w
     mapping: Mapping,
 ) -> None:
     def kill() -> None:
-        found = processes(mapping)
+        found = machines.pollers(mapping.shop.namespace, mapping.name)
         if not found:
             pytest.skip("the node's processes are not to be seen from here")
-        for pid in found:
-            os.kill(pid, signal.SIGKILL)
+        for pid in found.values():
+            machines.send(pid, signal.SIGKILL)
 
     await assert_crash_is_survived(mapping, kill)
-
-
-def processes(mapping: Mapping) -> list[int]:
-    """The poller's processes, where this host is the node."""
-    wanted = ["--mapping", f"{mapping.shop.namespace}/{mapping.name}"]
-    return [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/cmdline") if _has_words(file, wanted)]
-
-
-def _has_words(file: Path, wanted: list[str]) -> bool:
-    try:
-        words = file.read_text().split("\0")
-    except OSError:
-        return False
-    return any(words[start : start + len(wanted)] == wanted for start in range(len(words)))
 
 
 async def assert_crash_is_survived(mapping: Mapping, crash: Callable[[], None]) -> None:
