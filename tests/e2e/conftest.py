@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 FUNCTION = ROOT / "examples" / "function-http"
 BUILT_IMAGE = "headrace:e2e"
+PLACES = ("release", "operator", "shop", "fleet", "broken")
+"""The fixtures that have a namespace."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -41,7 +43,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """A failure tells what the cluster looks like."""
     report = yield
     arguments = getattr(item, "funcargs", {})
-    places = [arguments[name].namespace for name in ("release", "shop") if name in arguments]
+    places = [arguments[name].namespace for name in PLACES if name in arguments]
     if report.failed and places:
         report.sections.append(("the cluster", told(places)))
     return report

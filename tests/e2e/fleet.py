@@ -91,6 +91,10 @@ class Fleet:
     body: Body
 
     @property
+    def namespace(self) -> str:
+        return self.ref.namespace
+
+    @property
     def where(self) -> tuple[str, ...]:
         return "--namespace", self.ref.namespace
 
@@ -179,15 +183,15 @@ class Fleet:
 
 
 @asynccontextmanager
-async def deployed(
-    namespace: str, stream: Stream, ledger: Ledger, aws: str, **poller: Any
-) -> AsyncIterator[Fleet]:
-    """The mapping, applied; gone afterwards, and its pods with it."""
+async def deployed(namespace: str, stream: Stream, ledger: Ledger, aws: str, **poller: Any) -> AsyncIterator[Fleet]:
+    """The mapping, applied; deleted afterwards, and its pods with it."""
     body = manifest("orders", stream.arn, ledger.function.url, aws, **({"poller": poller} if poller else {}))
     apply(credentials(), body, namespace=namespace)
     async with connect() as api:
         there = await api.find(EVENT_SOURCE_MAPPING, namespace, "orders") or {}
+        fleet = Fleet(api, ref_of(there), stream, ledger, body)
         try:
-            yield Fleet(api, ref_of(there), stream, ledger, body)
+            yield fleet
         finally:
             kubectl("delete", "esm", "orders", "--namespace", namespace, "--ignore-not-found")
+            await eventually(fleet.gone, "the pods go with their mapping", 60.0)

@@ -119,6 +119,12 @@ def installing(release: Release, *settings: str) -> Iterator[None]:
         release.uninstall()
 
 
+def apply_crds() -> None:
+    """This version's CRDs over those that are there, as the chart's README says it for a server of this version."""
+    how = ["--server-side", "--force-conflicts"] if minor_version() >= FIRST_WITH_CEL else ["--validate=false"]
+    kubectl("apply", *how, "-f", ROOT / "crds")
+
+
 def without_crds() -> None:
     """An earlier version's CRDs, which helm would leave as they are, go; never those of a cluster with mappings."""
     if find("crd", CRDS[0]) is None:

@@ -30,7 +30,6 @@ from tests.support.ledger import Ledger, loaded
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from headrace.cluster import Body
     from tests.e2e.fleet import Fleet
     from tests.support.function import RecordingFunction
 
@@ -63,7 +62,6 @@ async def fleet(place: str, ministack: str, kinesis: Any, function: RecordingFun
     stream = await make_stream(kinesis, shards=SHARDS)
     async with deployed(place, stream, Ledger(function), ministack, minReplicas=3) as made:
         yield made
-        await eventually(made.gone, "the pods go with their mapping", 60.0)
 
 
 async def test_pollers_killed_again_and_again_lose_nothing(fleet: Fleet) -> None:
@@ -119,13 +117,17 @@ async def test_planned_moves_repeat_nothing(fleet: Fleet) -> None:
         silence = fleet.silence(began)
     await fleet.finish(load)
     print(f"longest silence of a shard over planned moves: {silence:.2f} s")
-    print(f"{len(moves.unheld)} moves; nobody's for {statistics.median(moves.unheld):.2f} s, at most {max(moves.unheld):.2f} s")
+    print(
+        f"{len(moves.unheld)} moves; nobody's for {statistics.median(moves.unheld):.2f} s, at most {max(moves.unheld):.2f} s"
+    )
     assert fleet.ledger.repeats() == 0
 
 
 async def told(fleet: Fleet, what: str, began: float) -> None:
     await fleet.flows()
-    print(f"{time.time() - began:5.1f} s {what}: {fleet.ledger.repeats()} repeats, silence {fleet.silence(began):.2f} s")
+    print(
+        f"{time.time() - began:5.1f} s {what}: {fleet.ledger.repeats()} repeats, silence {fleet.silence(began):.2f} s"
+    )
 
 
 async def evict_one(fleet: Fleet) -> None:
