@@ -163,6 +163,12 @@ class Fleet:
         """The longest time without a call of any shard, in seconds, since then."""
         return max(self.ledger.longest_silence(since, time.time()).values())
 
+    async def told(self, what: str, began: float) -> None:
+        """Prints where a test is, once records flow on: its figures are those of docs/scale.md."""
+        await self.flows()
+        figures = f"{self.ledger.repeats()} repeats, longest silence of a shard {self.silence(began):.2f} s"
+        print(f"{time.time() - began:5.1f} s {what}: {figures}")
+
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[Moves]:
         """Looks at who has the shards while the block runs."""

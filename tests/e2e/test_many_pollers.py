@@ -105,15 +105,15 @@ async def test_planned_moves_repeat_nothing(fleet: Fleet) -> None:
         await fleet.flows()
         began, moves.unheld = time.time(), []
         await evict_one(fleet)
-        await told(fleet, "evicted, and one more", began)
+        await fleet.told("evicted, and one more", began)
         await replace_one(fleet)
-        await told(fleet, "a pod deleted", began)
+        await fleet.told("a pod deleted", began)
         await restart_all(fleet)
-        await told(fleet, "a rolling restart", began)
+        await fleet.told("a rolling restart", began)
         for pods in (1, 4, 2):
             fleet.run(minReplicas=pods)
             await fleet.balanced(pods)
-            await told(fleet, f"scaled to {pods}", began)
+            await fleet.told(f"scaled to {pods}", began)
         silence = fleet.silence(began)
     await fleet.finish(load)
     print(f"longest silence of a shard over planned moves: {silence:.2f} s")
@@ -121,13 +121,6 @@ async def test_planned_moves_repeat_nothing(fleet: Fleet) -> None:
         f"{len(moves.unheld)} moves; nobody's for {statistics.median(moves.unheld):.2f} s, at most {max(moves.unheld):.2f} s"
     )
     assert fleet.ledger.repeats() == 0
-
-
-async def told(fleet: Fleet, what: str, began: float) -> None:
-    await fleet.flows()
-    print(
-        f"{time.time() - began:5.1f} s {what}: {fleet.ledger.repeats()} repeats, silence {fleet.silence(began):.2f} s"
-    )
 
 
 async def evict_one(fleet: Fleet) -> None:
