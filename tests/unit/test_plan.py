@@ -73,6 +73,17 @@ def test_what_the_server_adds_is_no_difference() -> None:
     assert plan(desired(), bodies) == Plan()
 
 
+def test_a_restart_by_hand_is_no_difference_and_is_not_undone_by_a_change() -> None:
+    bodies = observed(desired())
+    mark = {"kubectl.kubernetes.io/restartedAt": "2026-11-25T10:00:00Z"}
+    bodies.children[DEPLOYMENT]["spec"]["template"]["metadata"]["annotations"] = dict(mark)
+    assert plan(desired(), bodies) == Plan()
+    bodies.children[DEPLOYMENT]["spec"]["replicas"] = 7
+    (step,) = plan(desired(), bodies).actions
+    assert step.body["spec"]["replicas"] == 1
+    assert step.body["spec"]["template"]["metadata"]["annotations"] == mark
+
+
 @pytest.mark.parametrize(
     ("ours", "servers"),
     [("0.5", "500m"), ("1024Mi", "1Gi"), ("1e3", "1k"), ("1000", "1k"), ("0.1Gi", "107374182400m"), (1, "1")],

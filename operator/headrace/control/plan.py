@@ -22,6 +22,9 @@ ANNOTATION_HASH = "headrace.dev/manifest-hash"
 ANNOTATION_OURS = "headrace.dev/annotations"
 """On a child with annotations of its mapping's: their names, so that they can be taken away again."""
 
+_RESTARTED = "kubectl.kubernetes.io/restartedAt"
+"""What `kubectl rollout restart` writes into a template."""
+
 
 @dataclass(frozen=True, slots=True)
 class Create:
@@ -90,7 +93,19 @@ def _replaced(desired: Body, actual: Body) -> Body:
         "annotations": {**kept, **ours["annotations"]},
         "ownerReferences": [*ours["ownerReferences"], *owners],
     }
-    return {**actual, **desired, "metadata": metadata}
+    return {**actual, **_restarted(desired, actual), "metadata": metadata}
+
+
+def _restarted(desired: Body, actual: Body) -> Body:
+    """With the mark of a restart by hand kept: its loss would replace all pods once more."""
+    theirs = ((actual.get("spec") or {}).get("template") or {}).get("metadata") or {}
+    mark = (theirs.get("annotations") or {}).get(_RESTARTED)
+    if mark is None:
+        return desired
+    spec = desired["spec"]
+    ours = spec["template"]["metadata"]
+    metadata = {**ours, "annotations": {_RESTARTED: mark, **ours["annotations"]}}
+    return {**desired, "spec": {**spec, "template": {**spec["template"], "metadata": metadata}}}
 
 
 def _covers(desired: Any, actual: Any, key: str = "") -> bool:
