@@ -31,8 +31,9 @@ RATE = 160.0
 BATCH = 10
 UNWRITTEN_SECONDS = 2.0
 """Checkpoints are written once a second while records flow; the rest is for slow machines."""
-PER_CRASH = SHARDS * (BATCH + RATE / SHARDS * UNWRITTEN_SECONDS)
-"""Records that one crash may repeat at most: of each shard a batch in flight, and what was not written yet."""
+PER_SHARD = BATCH + RATE / SHARDS * UNWRITTEN_SECONDS
+"""Records that a crash may repeat at most of each shard: a batch in flight, and what was not written yet."""
+PER_CRASH = SHARDS * PER_SHARD
 READING = 1.0
 """Seconds between two reads of a shard at its tip: so long it is silent when nothing happens."""
 
@@ -115,6 +116,10 @@ class Fleet:
     async def gone(self) -> bool:
         return not await self.pods()
 
+    async def held(self, pod: str) -> int:
+        """How many shards a pod has."""
+        return list((await self.holders()).values()).count(pod)
+
     async def restarts(self) -> int:
         pods = await self.pods()
         return sum(each["restartCount"] for pod in pods.values() for each in pod["status"]["containerStatuses"])
@@ -147,11 +152,16 @@ class Fleet:
         """The pollers' processes by pod, where this host is the node."""
         return machines.pollers(self.ref.namespace, self.ref.name)
 
-    async def flows(self, calls: int = 4 * SHARDS) -> None:
-        """Waits for so many calls from now on."""
+    async def flows(self, calls: int = 2) -> None:
+        """Waits for so many calls from every shard from now on."""
         function = self.ledger.function
         before = len(function.calls)
-        await function.until(lambda: len(function.calls) > before + calls)
+
+        def enough() -> bool:
+            came = Counter(call.headers["Headrace-Shard"] for call in function.calls[before:])
+            return len(came) == SHARDS and min(came.values()) >= calls
+
+        await function.until(enough)
 
     async def finish(self, load: Load, within: float = 60.0) -> None:
         """Everything that was written has come, in order."""
@@ -160,8 +170,10 @@ class Fleet:
         assert not self.ledger.out_of_order()
 
     def silence(self, since: float) -> float:
-        """The longest time without a call of any shard, in seconds, since then."""
-        return max(self.ledger.longest_silence(since, time.time()).values())
+        """The longest time without a call of any shard, in seconds, since then; that which lasts counts too."""
+        now = time.time()
+        last = {call.headers["Headrace-Shard"]: call.at for call in self.ledger.function.calls}
+        return max(*self.ledger.longest_silence(since, now).values(), *(now - at for at in last.values()))
 
     async def told(self, what: str, began: float) -> None:
         """Prints where a test is, once records flow on: its figures are those of docs/scale.md."""
