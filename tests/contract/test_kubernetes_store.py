@@ -374,6 +374,18 @@ async def test_a_gap_without_an_answer_is_told_and_finished_by_the_next_try(benc
     assert {lease.holder for lease in (await store.load(SHARDS)).values()} == {Holder("pod-a", "2")}
 
 
+async def test_what_was_lost_is_told_though_the_first_try_after_the_gap_failed_on_another_shard(bench: Bench) -> None:
+    store = await bench.loaded("1")
+    other = bench.store("1", "pod-b")
+    await other.load(SHARDS)
+    await other.take(FIRST)
+    bench.api.lose = ["", *["request"] * 4]
+    with pytest.raises(StoreError):
+        await store.regain(Holder("pod-a", "2"))
+    assert await store.regain(Holder("pod-a", "2")) == {FIRST}
+    assert await store.regain(Holder("pod-a", "3")) == frozenset()
+
+
 async def test_a_released_shard_is_free_and_cannot_be_saved_any_more(bench: Bench) -> None:
     store = await bench.loaded()
     await store.save(FIRST, Checkpoint("5"))

@@ -97,6 +97,8 @@ class KubernetesStore:
         self._created: str | None = None
         self._found: dict[str, Body] = {}
         self._leases: dict[str, _Lease] = {}
+        self._lost: set[str] = set()
+        """What a call of `regain` found lost and has not told yet, as it failed on another shard."""
         self._parallel = asyncio.Semaphore(_PARALLEL)
         self._states = WindowStates(cluster, mapping, uuid.uuid4().hex[:12], piece)
 
@@ -192,14 +194,14 @@ class KubernetesStore:
         Raises StoreError when that could not be found out for all of them; then it is to be called again.
         """
         self._holder = holder
-        lost = set()
         for shard_id, lease in list(self._leases.items()):
             try:
                 await self._regain(shard_id, lease, holder)
             except LeaseLost:
                 self._leases.pop(shard_id, None)
-                lost.add(shard_id)
-        return frozenset(lost)
+                self._lost.add(shard_id)
+        lost, self._lost = self._lost, set()
+        return frozenset(lost - self._leases.keys())
 
     async def _regain(self, shard_id: str, lease: _Lease, holder: Holder) -> None:
         async with lease.lock:
