@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -372,6 +372,18 @@ async def test_a_gap_without_an_answer_is_told_and_finished_by_the_next_try(benc
         await store.regain(Holder("pod-a", "2"))
     assert await store.regain(Holder("pod-a", "2")) == frozenset()
     assert {lease.holder for lease in (await store.load(SHARDS)).values()} == {Holder("pod-a", "2")}
+
+
+@pytest.mark.parametrize("lose", [["answer"], ["answer", "request", "request", "request"]])
+async def test_what_was_won_anew_without_hearing_of_it_is_no_loss(bench: Bench, lose: list[str]) -> None:
+    store = await bench.loaded("1")
+    bench.api.lose = lose
+    with suppress(StoreError):
+        await store.regain(Holder("pod-a", "2"))
+    await store.save(FIRST, Checkpoint("6"))
+    assert await store.regain(Holder("pod-a", "3")) == frozenset()
+    await store.save(FIRST, Checkpoint("7"))
+    assert (await store.load(SHARDS))[FIRST] == Lease(SHARDS[0], Checkpoint("7"), Holder("pod-a", "3"))
 
 
 async def test_what_was_lost_is_told_though_the_first_try_after_the_gap_failed_on_another_shard(bench: Bench) -> None:

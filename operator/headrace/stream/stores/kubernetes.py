@@ -57,10 +57,9 @@ _RETRIED = frozenset({0, 409})
 
 @dataclass(slots=True)
 class _Lease:
-    """A ShardLease that is held, as last seen, and the life that holds it; whoever writes it holds the lock."""
+    """A ShardLease that is held, as last seen; whoever writes it holds the lock."""
 
     body: Body
-    holder: Holder
     window: Window | None = None
     states: list[Body] | None = None
     """The WindowStates there are of it; None until one is written."""
@@ -93,6 +92,7 @@ class KubernetesStore:
         self.source = source
         self.begins = start
         self._holder = holder
+        self._lives: set[Holder | None] = {holder}
         self._clock = clock
         self._created: str | None = None
         self._found: dict[str, Body] = {}
@@ -170,7 +170,7 @@ class KubernetesStore:
                 state = await self._states.read(body["metadata"]["name"], names) if names else b""
             if holder != self._holder:
                 return None  # a gap came in between: taken in the name of a life that is over
-            lease = self._leases[shard_id] = _Lease(body, holder, window_of(body, state), written_at=self._clock())
+            lease = self._leases[shard_id] = _Lease(body, window_of(body, state), written_at=self._clock())
         return replace(checkpoint_of(lease.body), window=lease.window)
 
     async def _seize(self, body: Body, holder: Holder) -> Body | None:
@@ -194,6 +194,7 @@ class KubernetesStore:
         Raises StoreError when that could not be found out for all of them; then it is to be called again.
         """
         self._holder = holder
+        self._lives.add(holder)
         for shard_id, lease in list(self._leases.items()):
             try:
                 await self._regain(shard_id, lease, holder)
@@ -208,7 +209,6 @@ class KubernetesStore:
             with _told_as_store_error():
                 for _ in range(_TRIES):
                     if await self._tried(lease, lambda status: status | {"incarnation": holder.incarnation}):
-                        lease.holder = holder
                         return
         raise StoreError(Reason.API_ERROR, f"the ShardLease of {shard_id} could not be written: it keeps changing")
 
@@ -331,7 +331,7 @@ class KubernetesStore:
 
     async def _tried(self, lease: _Lease, change: Callable[[Body], Body]) -> bool:
         holder = holder_of(lease.body)
-        if holder != lease.holder:
+        if holder not in self._lives:  # any of ours: it may have been won anew without an answer that told so
             raise LeaseLost(lease.body["spec"]["shardId"], holder.identity if holder is not None else None)
         told = status_of(lease.body)
         status = change(told if lease.facts is None else with_facts(told, lease.facts))
