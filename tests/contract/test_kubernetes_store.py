@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import uuid
 from contextlib import AsyncExitStack, suppress
@@ -34,7 +35,7 @@ FIRST = SHARDS[0].shard_id
 
 
 class Flaky:
-    """A cluster whose next replacements are answered badly: lost before, or lost after they were carried out."""
+    """A cluster whose next replacements are answered badly: lost before or after they were carried out, or never."""
 
     def __init__(self, inner: Objects) -> None:
         self._inner = inner
@@ -49,6 +50,8 @@ class Flaky:
         fault = self.lose.pop(0) if self.lose else ""
         if fault == "request":
             raise ClusterError("timed out")
+        if fault == "hang":
+            await asyncio.Event().wait()
         answer = await self._inner.replace(kind, body)
         if fault == "answer":
             raise ClusterError("timed out")
@@ -384,6 +387,17 @@ async def test_what_was_won_anew_without_hearing_of_it_is_no_loss(bench: Bench, 
     assert await store.regain(Holder("pod-a", "3")) == frozenset()
     await store.save(FIRST, Checkpoint("7"))
     assert (await store.load(SHARDS))[FIRST] == Lease(SHARDS[0], Checkpoint("7"), Holder("pod-a", "3"))
+
+
+async def test_a_write_that_hangs_does_not_keep_its_lease_from_being_won_anew(bench: Bench) -> None:
+    store = await bench.loaded("1")
+    bench.api.lose = ["hang"]
+    saving = asyncio.create_task(store.save(FIRST, Checkpoint("6")))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert await store.regain(Holder("pod-a", "2")) == frozenset()
+    assert (await store.load(SHARDS))[FIRST].holder == Holder("pod-a", "2")
+    saving.cancel()
 
 
 async def test_what_was_lost_is_told_though_the_first_try_after_the_gap_failed_on_another_shard(bench: Bench) -> None:

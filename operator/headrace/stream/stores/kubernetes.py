@@ -195,22 +195,22 @@ class KubernetesStore:
         """
         self._holder = holder
         self._lives.add(holder)
-        for shard_id, lease in list(self._leases.items()):
-            try:
-                await self._regain(shard_id, lease, holder)
-            except LeaseLost:
-                self._leases.pop(shard_id, None)
-                self._lost.add(shard_id)
+        turns = asyncio.Semaphore(_PARALLEL)
+        regaining = [self._regain(shard_id, lease, holder, turns) for shard_id, lease in self._leases.items()]
+        failed = [error for error in await asyncio.gather(*regaining, return_exceptions=True) if error is not None]
+        if failed:
+            raise failed[0]
         lost, self._lost = self._lost, set()
         return frozenset(lost - self._leases.keys())
 
-    async def _regain(self, shard_id: str, lease: _Lease, holder: Holder) -> None:
-        async with lease.lock:
-            with _told_as_store_error():
-                for _ in range(_TRIES):
-                    if await self._tried(lease, lambda status: status | {"incarnation": holder.incarnation}):
-                        return
-        raise StoreError(Reason.API_ERROR, f"the ShardLease of {shard_id} could not be written: it keeps changing")
+    async def _regain(self, shard_id: str, lease: _Lease, holder: Holder, turns: asyncio.Semaphore) -> None:
+        """Without the lease's lock: a write that hangs must not keep it from being won before it expires."""
+        try:
+            async with turns:
+                await self._change(shard_id, lease, lambda status: status | {"incarnation": holder.incarnation})
+        except LeaseLost:
+            self._leases.pop(shard_id, None)
+            self._lost.add(shard_id)
 
     async def _create(self, shard: Shard, state: str) -> Body:
         name = self._mapping.shard_lease_name(self.source, shard.shard_id)
@@ -318,10 +318,13 @@ class KubernetesStore:
         """Changes a lease's status by compare-and-swap."""
         lease = self._held(shard_id)
         async with lease.lock:
-            with _told_as_store_error():
-                for _ in range(_TRIES):
-                    if await self._tried(lease, change):
-                        return
+            await self._change(shard_id, lease, change)
+
+    async def _change(self, shard_id: str, lease: _Lease, change: Callable[[Body], Body]) -> None:
+        with _told_as_store_error():
+            for _ in range(_TRIES):
+                if await self._tried(lease, change):
+                    return
         raise StoreError(Reason.API_ERROR, f"the ShardLease of {shard_id} could not be written: it keeps changing")
 
     def _held(self, shard_id: str) -> _Lease:
