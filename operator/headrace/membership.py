@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-BEAT_PATIENCE = 4.0
-"""Seconds for one beat; the next one is more worth than a late one."""
+PATIENCE = 2.0
+"""Seconds for a renewal, and for a read: one that hangs leaves time for another before the leases are in doubt."""
+REGAIN_PATIENCE = 4.0
+"""Seconds for a try to win the leases anew; the next one goes on where it ended."""
 READ_INTERVAL = 0.5
 """Seconds between two reads of the heartbeats where there are others: what bounds a planned hand-over."""
 READ_PER_POLLER = 0.02
@@ -140,16 +142,16 @@ class PollerMembership:
             began = time.monotonic()
             due = began - self._renewed >= RENEW_INTERVAL or self._told.is_set() or self._lapsed
             try:
-                async with asyncio.timeout(BEAT_PATIENCE):
-                    if due:
-                        await self._beat()
+                if due:
+                    await self._beat()
+                async with asyncio.timeout(PATIENCE):
                     await self._read()
             except (ClusterError, StoreError, TimeoutError) as error:
                 self._view = leases.missed(self._view)
                 failures += 1
                 if failures == 1:
                     self._log.warning("the heartbeat could not be kept up; trying on", error=str(error) or "timed out")
-                await asyncio.sleep(READ_INTERVAL)
+                await asyncio.sleep(max(0.0, began + READ_INTERVAL - time.monotonic()))
             else:
                 if failures:
                     self._log.info("the heartbeat is kept up again", failures=failures)
@@ -178,7 +180,8 @@ class PollerMembership:
                 return
         self._certain = self._renewed = sent
         if self._lapsed:
-            self.on_lost(await self._regain(self.holder))
+            async with asyncio.timeout(REGAIN_PATIENCE):
+                self.on_lost(await self._regain(self.holder))
             self._lapsed = False
             self.news.set()
 
@@ -192,6 +195,10 @@ class PollerMembership:
 
     async def _renew(self) -> bool:
         """Writes the heartbeat by compare-and-swap; False while another process uses our name."""
+        async with asyncio.timeout(PATIENCE):
+            return await self._write()
+
+    async def _write(self) -> bool:
         wanted = heartbeat.lease(self._mapping, self._heartbeat(), _now())
         name = wanted["metadata"]["name"]
         known, self._lease = self._lease, None  # forgotten unless this write succeeds
@@ -247,7 +254,7 @@ class PollerMembership:
         """Says goodbye, once the leases are given back."""
         name = heartbeat.lease_name(self._mapping, self.holder.identity)
         try:
-            async with asyncio.timeout(BEAT_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 known = await self._cluster.find(LEASE, self._mapping.namespace, name)
                 if known is not None and beat_of(known).holder.incarnation in self._lives:
                     await self._cluster.delete(LEASE, known)
