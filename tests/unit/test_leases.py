@@ -9,6 +9,7 @@ import pytest
 from headrace.heartbeat import RENEW_INTERVAL, TERM
 from headrace.records import Holder
 from headrace.stream.leases import (
+    LINGER,
     MARGIN,
     Beat,
     Claim,
@@ -144,6 +145,19 @@ def test_a_shard_of_somebody_alive_is_not_free_and_one_of_the_dead_is() -> None:
     assert decide(A, view, claims(s1=B), []) == Moves()
     dead = observe(view, [Beat(B, "r")], LATER, LATER)
     assert decide(A, dead, claims(s1=B), []).take == ("s1",)
+
+
+def test_what_a_dead_life_left_is_taken_beyond_the_share_once_nobody_came_for_it() -> None:
+    """The one that has room may be so new that it gives the dead a term of its own."""
+    held = claims(s1=A, s2=B, s3=None)
+
+    def at(later: float) -> View:
+        return observe(seen(Beat(B, "r"), Beat(C, "r1")), [Beat(B, "r"), Beat(C, "r2")], later, later)
+
+    assert decide(A, at(TERM + LINGER - 0.1), held, ["s1"], asked="s3").take == ("s3",)
+    assert decide(A, at(TERM + LINGER - 0.1), claims(s1=A, s2=B), ["s1"]).take == ()
+    assert decide(A, at(TERM + LINGER), claims(s1=A, s2=B), ["s1"]).take == ("s2",)
+    assert sorted(decide(A, at(TERM + LINGER), held, ["s1"]).take) == ["s2"]
 
 
 def test_a_poller_takes_all_of_its_former_life_at_once_over_its_share_too() -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MARGIN = 1.0
 """Seconds before its term that a holder stops starting anything: clocks may run at rates that differ by a fifth."""
+LINGER = 2.0
+"""Seconds beyond a term after which a dead life's shard is anybody's: whoever has room may be new, or dead as well."""
 _NEVER = float("-inf")
 
 
@@ -154,7 +156,7 @@ def decide(
     load = Counter(claim.holder for claim in claims if claim.holder is not None)
     load[me] = len([one for one in running if one not in giving])
     unheld = [claim for claim in claims if claim.shard_id not in running and is_free(me, view, claim.holder)]
-    take = _take(me, unheld, {beat.asks for beat in members} - {asked}, share - load[me])
+    take = _take(me, view, unheld, {beat.asks for beat in members} - {asked}, share - load[me])
     load[me] += len(take)
     wanted = _ask(me, claims, members, load, asked) if load[me] < share else None
     ask = asked if asked in take else wanted  # it stays promised to us until it came
@@ -163,12 +165,17 @@ def decide(
     return Moves(take, give, ask, settled=not (unheld or giving or give or ask or leaving))
 
 
-def _take(me: Holder, unheld: Sequence[Claim], promised: Collection[str | None], room: int) -> tuple[str, ...]:
-    """Its own from a former life, whatever their number; free ones up to its share, but for those others asked for."""
-    mine = [claim.shard_id for claim in unheld if _was_mine(me, claim)]
-    free = [claim.shard_id for claim in unheld if not _was_mine(me, claim) and claim.shard_id not in promised]
+def _take(
+    me: Holder, view: View, unheld: Sequence[Claim], promised: Collection[str | None], room: int
+) -> tuple[str, ...]:
+    """Its own from a former life and what is left lying, whatever their number; of the others up to its share.
+
+    Not those that another poller has asked for.
+    """
+    due = [claim.shard_id for claim in unheld if _was_mine(me, claim) or _left_lying(view, claim)]
+    free = [claim.shard_id for claim in unheld if claim.shard_id not in {*due, *promised}]
     free.sort(key=lambda shard_id: _order(me, shard_id))
-    return (*mine, *free[: max(0, room - len(mine))])
+    return (*due, *free[: max(0, room - len(due))])
 
 
 def _ask(
@@ -202,6 +209,11 @@ def falls_to(me: Holder, view: View, shard_id: str) -> bool:
 
 def _was_mine(me: Holder, claim: Claim) -> bool:
     return claim.holder is not None and claim.holder.identity == me.identity
+
+
+def _left_lying(view: View, claim: Claim) -> bool:
+    """Whether nobody came for a dead life's shard, though all who knew that life must have found it dead."""
+    return claim.holder is not None and view.expired(claim.holder, TERM + LINGER)
 
 
 def is_free(me: Holder, view: View, holder: Holder | None) -> bool:
