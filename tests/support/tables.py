@@ -11,11 +11,6 @@ from tests.support import aws
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-COMMAND = """aws dynamodb create-table --table-name headrace --billing-mode PAY_PER_REQUEST \\
-  --attribute-definitions AttributeName=mapping,AttributeType=S AttributeName=object,AttributeType=S \\
-  --key-schema AttributeName=mapping,KeyType=HASH AttributeName=object,KeyType=RANGE"""
-"""As the documentation has it."""
-
 
 @asynccontextmanager
 async def table(endpoint: str) -> AsyncIterator[tuple[str, AwsAccess]]:
