@@ -90,21 +90,36 @@ class Polled:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenUp:
+    """The last answer to a batch whose attempts are spent, as its failure record wants it; `at` is in epoch seconds.
+
+    `status` is None where there was no answer: the batch was too large to be sent, or taken.
+    """
+
+    at: float
+    status: int | None = None
+    function_error: str | None = None
+    executed_version: str = "$LATEST"
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """The batch at the head of a lane, and how often its calls have failed in a way that counts.
 
     The final call of a tumbling window has no records: `count` is 0, `first` and `last` are the window's first record.
+    `given_up` is there once its attempts are spent and only its failure record is left to be handed over.
     """
 
     first: str
     last: str
     count: int
     attempts: int
+    given_up: GivenUp | None = None
 
 
-def head_of(batch: Batch, attempts: int) -> Head:
+def head_of(batch: Batch, attempts: int, given_up: GivenUp | None = None) -> Head:
     """A batch as a checkpoint names it."""
-    return Head(batch[0].sequence_number, batch[-1].sequence_number, len(batch), attempts)
+    return Head(batch[0].sequence_number, batch[-1].sequence_number, len(batch), attempts, given_up)
 
 
 @dataclass(frozen=True, slots=True)

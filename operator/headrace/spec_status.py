@@ -93,6 +93,19 @@ class ShardLeaseSpec(Part):
     """When the stream was made: one of the same name that was made later is another."""
 
 
+class GivenUpStatus(Part):
+    """The last answer to a batch that was given up."""
+
+    at: Annotated[float, Field(ge=0)]
+    """When it was given up, in epoch seconds."""
+    status_code: Count | None = None
+    """HTTP status of the answer; none came where it is missing."""
+    function_error: Annotated[str, Field(max_length=1024)] | None = None
+    """Kind of function error."""
+    executed_version: Annotated[str, Field(max_length=1024)] = "$LATEST"
+    """Version that answered."""
+
+
 class LaneHead(Part):
     """The batch at the head of a lane."""
 
@@ -104,6 +117,8 @@ class LaneHead(Part):
     """Records in it."""
     attempts: Count
     """Failed calls with exactly this batch."""
+    given_up: GivenUpStatus | None = None
+    """Last answer to it, once its attempts are spent and its failure record waits for the destination."""
 
 
 class LaneStatus(Part):

@@ -11,7 +11,7 @@ import pytest
 
 from headrace.cluster import Cluster
 from headrace.errors import LeaseLost, StoreError
-from headrace.records import Checkpoint, Holder, LaneProgress, Lease, Shard, Start, Window
+from headrace.records import Checkpoint, GivenUp, Head, Holder, LaneProgress, Lease, Shard, Start, Window
 from headrace.resources import EVENT_SOURCE_MAPPING, MappingRef, ref_of
 from headrace.stream.stores import CheckpointStore
 from headrace.stream.stores.dynamodb import PIECE, DynamoDBTable
@@ -79,7 +79,11 @@ async def test_a_new_mapping_has_a_lease_without_a_checkpoint_for_every_shard(st
 
 
 async def test_what_was_saved_last_is_what_the_next_poller_takes(stores: Open) -> None:
-    lanes = (LaneProgress(2, 0, "49680502034643045785203157069957013966739167811897131030", None, open=True),)
+    lanes = (
+        LaneProgress(2, 0, "49680502034643045785203157069957013966739167811897131030", None, open=True),
+        LaneProgress(2, 1, None, Head("1", "2", 2, 3, GivenUp(1700000000.25, 200, "Unhandled"))),
+        LaneProgress(3, 1, None, Head("3", "3", 1, 3, GivenUp(0.0))),
+    )
     newest = Checkpoint("49680502034643045785203157069957013966739167811897131026", lanes=lanes)
     store = stores("m")
     await taken(store)

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from tests.support.aws import client, make_stream, unique
+from tests.support.aws import client, make_queue, make_stream, unique
 from tests.support.function import RecordedCall, RecordingFunction, fails_on, function_error
 from tests.support.headrace import mapping, on_failure, run, write
 from tests.support.places import Bucket, place
@@ -99,6 +99,30 @@ async def test_a_blocked_destination_holds_the_batch_until_it_is_there(
     # Not what lies there: a topic is made before anybody can subscribe to it, and may be published to in between.
     assert (running.summary["delivered"], running.summary["dropped"]) == (1, 0)
     assert function.seen == [["1"], ["2"]]
+
+
+@pytest.mark.parametrize("ended", ["killed", "stopped"])
+async def test_what_waits_for_its_destination_is_not_called_again_after_a_restart(
+    ended: str, ministack: str, kinesis: Any, sqs: Any, function: RecordingFunction, tmp_path: Path
+) -> None:
+    stream = await make_stream(kinesis)
+    await stream.put("1", "2")
+    function.answer = fails_on("1")
+    name = unique("later")
+    arn = f"arn:aws:sqs:us-east-1:000000000000:{name}"
+    policy: dict[str, Any] = {"batchSize": 1, "maximumRetryAttempts": 1, "destinationConfig": on_failure(arn)}
+    file = write(tmp_path, mapping(stream.arn, function.url, **policy))
+    kept = ("--state", tmp_path / "state")
+    async with run(file, ministack, *kept) as running:
+        await running.until(lambda: running.logged("failure record could not be delivered"))
+        await (running.kill() if ended == "killed" else running.stop())
+    queue = await make_queue(sqs, name)
+    async with run(file, ministack, *kept, *IDLE) as running:
+        assert await running.end() == 0
+    (record,) = await queue.drain()
+    assert record["requestContext"]["approximateInvokeCount"] == 2
+    assert record["responseContext"]["functionError"] == "Unhandled"
+    assert function.seen == [["1"], ["1"], ["2"]]
 
 
 # CloudEvents

@@ -44,7 +44,8 @@ class Shard:
         """The lanes that have something to do, with a batch at hand."""
         for lane in self.lanes.all:
             if lane.index not in self.states and (batch := lane.buffer.take(0.0)):
-                self.states[lane.index] = retry.start(batch, lane.attempts_on(batch))
+                begun = lane.begun_with(batch)
+                self.states[lane.index] = retry.start(batch, begun.attempts if begun is not None else 0)
         return [lane for lane in self.lanes.all if lane.index in self.states]
 
     def call(self, lane: Lane, choice: int) -> None:

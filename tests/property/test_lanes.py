@@ -60,7 +60,9 @@ class World:
             return False
         assert not set(numbers(batch)) & set(self.decided), "decided records never come again"
         if fails:
-            head = Head(batch[0].sequence_number, batch[-1].sequence_number, len(batch), lane.attempts_on(batch) + 1)
+            begun = lane.begun_with(batch)
+            spent = begun.attempts if begun is not None else 0
+            head = Head(batch[0].sequence_number, batch[-1].sequence_number, len(batch), spent + 1)
             self.lanes.begin(lane, head, stuck=True)
             self.heads[lane] = batch
         else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from headrace.records import Batch, Checkpoint, Head, LaneProgress, Window
+from headrace.records import Batch, Checkpoint, GivenUp, Head, LaneProgress, Window
 from headrace.stream.batching import BatchLimits
 from headrace.stream.lanes import BUFFERED_BYTES, Lane, Lanes, lane_of
 from tests.support.records import numbers, record, records
@@ -68,26 +70,38 @@ def test_a_head_is_formed_again_as_it_was_and_its_attempts_are_spent() -> None:
 HEAD = Head("3", "4", 2, attempts=5)
 
 
+def spent(held: Lane, batch: Batch, window: Window | None = None) -> int:
+    begun = held.begun_with(batch, window)
+    return begun.attempts if begun is not None else 0
+
+
 @pytest.mark.parametrize(
     ("batch", "attempts"), [(records(3, 4), 5), (records(3), 0), (records(3, 4, 5), 0), (records(2, 4), 0), ((), 0)]
 )
 def test_only_exactly_the_same_batch_has_spent_attempts(batch: Batch, attempts: int) -> None:
     held = lane(restored(1, Checkpoint("2", lanes=(LaneProgress(1, 0, None, HEAD),))), 1, 0)
-    assert held.attempts_on(batch) == attempts
+    assert spent(held, batch) == attempts
 
 
 def test_a_lane_that_had_begun_nothing_has_spent_nothing() -> None:
-    assert restored(1, Checkpoint()).all[0].attempts_on(records(1)) == 0
+    assert spent(restored(1, Checkpoint()).all[0], records(1)) == 0
 
 
 def test_the_final_call_of_exactly_the_same_window_has_spent_attempts() -> None:
     window = Window(0, 60, "7", b"{}", final=True)
     final = LaneProgress(1, 0, None, Head("7", "7", 0, attempts=2))
     held = lane(restored(1, Checkpoint("9", lanes=(final,), window=window), BatchLimits(10, tumbling=60)), 1, 0)
-    assert held.attempts_on((), window) == 2
-    assert held.attempts_on((), Window(0, 60, "8", b"{}", final=True)) == 0
-    assert held.attempts_on(records(7), window) == 0
-    assert held.attempts_on(()) == 0
+    assert spent(held, (), window) == 2
+    assert spent(held, (), Window(0, 60, "8", b"{}", final=True)) == 0
+    assert spent(held, records(7), window) == 0
+    assert spent(held, ()) == 0
+
+
+def test_what_was_given_up_is_known_for_exactly_the_same_batch() -> None:
+    given_up = replace(HEAD, given_up=GivenUp(5.0, 200, "Unhandled"))
+    held = lane(restored(1, Checkpoint("2", lanes=(LaneProgress(1, 0, None, given_up),))), 1, 0)
+    assert held.begun_with(records(3, 4)) == given_up
+    assert held.begun_with(records(3)) is None
 
 
 def test_an_open_window_goes_on_after_a_restart() -> None:
@@ -176,7 +190,7 @@ def test_the_head_of_a_former_lane_is_formed_again_with_its_attempts() -> None:
     lanes = restored(1, Checkpoint(None, lanes=(begun(1, 1, 2),)))
     read(lanes, *on(ONE, 1, 2, 3))
     former = lane(lanes, 2, 1)
-    assert former.attempts_on(records(1, 2)) == 1
+    assert spent(former, records(1, 2)) == 1
     assert former.open
     assert taken(lanes) == [(2, 1, [1, 2])]
 
@@ -339,4 +353,4 @@ def test_a_head_of_which_nothing_was_read_yet_is_still_formed_again() -> None:
     assert not lanes.has_room
     read(lanes, *on(ONE, 8, 9))
     batch = waiting.buffer.take(0.0)
-    assert (numbers(batch), waiting.attempts_on(batch)) == ([8, 9], 3)
+    assert (numbers(batch), spent(waiting, batch)) == ([8, 9], 3)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from headrace.records import Window
+from headrace.records import Batch, Window
 from headrace.stream import retry
 from headrace.stream.classify import Failed, FailureKind, NotInvoked, Outcome, PartiallyFailed, Refused, Succeeded
 from headrace.stream.retry import Condition, Discard, RetryPolicy, backoff
@@ -231,6 +233,29 @@ def test_after_a_restart_what_was_spent_is_spent_and_the_last_call_counts_on() -
     _, action = outcome(state, FAILED, policy)
     assert isinstance(action, retry.Drop)
     assert action.discard.invocations == 6
+
+
+@pytest.mark.parametrize("answer", [FAILED, Refused()])
+@pytest.mark.parametrize("batch", [records(1, 2), ()])
+def test_after_a_restart_what_was_given_up_is_handed_over_as_it_was_and_not_called(
+    answer: Failed | Refused, batch: Batch
+) -> None:
+    policy = RetryPolicy(maximum_retries=0, has_destination=True, delivery_patience=60.0)
+    window = Window(0, 60, "1", b"{}", final=not batch)
+    state = retry.step(retry.start(batch, 3, window), retry.Called(answer), 5.0, policy, 1.0)
+    again = retry.start(batch, state.attempts, window, given_up=retry.given_up(state))
+    before, after = retry.decide(state, 9.0, policy)[1], retry.decide(again, 9.0, policy)[1]
+    assert isinstance(before, retry.Publish)
+    assert isinstance(after, retry.Publish)
+    assert after.until == before.until, "patience is not renewed"
+    kept = after.discard.failure and replace(after.discard.failure, kind=FAILED.kind, detail=FAILED.detail)
+    assert replace(after.discard, failure=kept) == before.discard
+
+
+def test_what_is_not_given_up_for_its_attempts_keeps_no_answer() -> None:
+    policy = RetryPolicy(maximum_age=60.0, has_destination=True)
+    assert retry.given_up(retry.start(records(1), 3)) is None
+    assert retry.given_up(retry.decide(retry.start(records(1), 3), 1000.0, policy)[0]) is None
 
 
 def test_what_the_last_call_gave_up_is_handed_over_before_a_stop_unless_that_has_failed() -> None:

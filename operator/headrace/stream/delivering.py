@@ -72,13 +72,14 @@ class BatchDelivery:
     observer: Observer
     permit: Permit
 
-    async def settle(self, batch: Batch, window: Window | None, lane: int, attempts: int, note: Note) -> None:
+    async def settle(self, batch: Batch, window: Window | None, lane: int, begun: Head | None, note: Note) -> None:
         """Works on a batch until it is decided, or the stop finds it waiting; every step is noted before the next.
 
-        An empty batch is the final call of its tumbling window.
+        An empty batch is the final call of its tumbling window. `begun` is what it has been through before a restart.
         """
         policy = self.delivery.policy
-        state = retry.start(batch, attempts, window)
+        begun = begun or Head("", "", 0, 0)
+        state = retry.start(batch, begun.attempts, window, given_up=begun.given_up)
         while not self.permit.leave.is_set() or retry.just_given_up(state):
             if not await self.permit.opened():
                 return
@@ -172,6 +173,7 @@ def _begun(state: State) -> Head | None:
     """The head as it is to be kept over a restart, once a call of it has counted."""
     if not state.attempts:
         return None
+    spent = (state.attempts, retry.given_up(state))
     if state.window is not None and state.closing:
-        return windows.final_head(state.window, state.attempts)
-    return head_of(state.head, state.attempts)
+        return windows.final_head(state.window, *spent)
+    return head_of(state.head, *spent)

@@ -70,13 +70,14 @@ class Lane:
         """Whether a key belongs here."""
         return lane_of(key, self.factor) == self.index
 
-    def attempts_on(self, batch: Batch, window: Window | None = None) -> int:
-        """How often exactly this batch, or the window's final call, has failed before the last stop."""
+    def begun_with(self, batch: Batch, window: Window | None = None) -> Head | None:
+        """What exactly this batch, or the window's final call, has been through before the last stop."""
         head = self.head
         if head is None:
-            return 0
-        same = head_of(batch, head.attempts) if batch else window and final_head(window, head.attempts)
-        return head.attempts if head == same else 0
+            return None
+        spent = (head.attempts, head.given_up)
+        same = head_of(batch, *spent) if batch else window and final_head(window, *spent)
+        return head if head == same else None
 
     def had_decided(self, sequence_number: str) -> bool:
         """Whether a record of this lane was decided before the last stop."""

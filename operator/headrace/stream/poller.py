@@ -223,8 +223,8 @@ class ShardPoller:
             await self._checkpoints.advance(self._lanes.checkpoint(), at_once=step.binding)
 
         self._tell_pending()
-        attempts = each.lane.attempts_on(each.head, window)
-        await self._deliver.settle(each.head, window, each.lane.index, attempts, note)
+        begun = each.lane.begun_with(each.head, window)
+        await self._deliver.settle(each.head, window, each.lane.index, begun, note)
         each.head = ()
         self._tell_pending()
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from headrace.stream.classify import Failed, NotInvoked, Outcome, PartiallyFailed, Refused, Succeeded
+from headrace.records import GivenUp
+from headrace.stream.classify import Failed, FailureKind, NotInvoked, Outcome, PartiallyFailed, Refused, Succeeded
 from headrace.stream.windows import anew, grown
 
 if TYPE_CHECKING:
@@ -162,13 +163,31 @@ class Dropped:
 Event = Called | Published | NotPublished | Dropped
 
 
-def start(batch: Batch, attempts: int = 0, window: Window | None = None) -> State:
+def start(batch: Batch, attempts: int = 0, window: Window | None = None, *, given_up: GivenUp | None = None) -> State:
     """A batch with a fresh budget, or, after a restart, with what was spent on exactly this one before.
 
-    One that was given up but not handed over yet is called once more: its last answer was not kept. The final call of
-    a window is an empty batch.
+    One that was given up is not called any more: only its failure record is left. The final call of a window is an
+    empty batch.
     """
-    return State(head=batch, attempts=attempts, window=window)
+    state = State(head=batch, attempts=attempts, window=window)
+    if given_up is None:
+        return state
+    answer = None
+    if given_up.status is not None:
+        kind = FailureKind.FUNCTION_ERROR
+        answer = Failed(kind, given_up.function_error, given_up.status, given_up.executed_version)
+    return replace(state, discard=_spent(state, answer, given_up.at))
+
+
+def given_up(state: State) -> GivenUp | None:
+    """What is to be kept of a head that was given up for its attempts; one that is too old needs nothing kept."""
+    discard = state.discard
+    if discard is None or discard.condition is not Condition.RETRY_ATTEMPTS_EXHAUSTED:
+        return None
+    if discard.failure is None:
+        return GivenUp(discard.at)
+    failure = discard.failure
+    return GivenUp(discard.at, failure.status, failure.function_error, failure.executed_version)
 
 
 def decide(state: State, now: float, policy: RetryPolicy) -> tuple[State, Action]:
@@ -262,8 +281,12 @@ def _count(state: State, failure: Failed | Refused, now: float, policy: RetryPol
     if policy.maximum_retries is None or attempts <= policy.maximum_retries:
         return _pause(state, now, policy, jitter)
     answer = failure if isinstance(failure, Failed) else None
-    discard = Discard(state.head, Condition.RETRY_ATTEMPTS_EXHAUSTED, attempts, answer, state.head, now, state.window)
-    return replace(state, discard=discard, setbacks=0, not_before=0.0)
+    return replace(state, discard=_spent(state, answer, now), setbacks=0, not_before=0.0)
+
+
+def _spent(state: State, answer: Failed | None, at: float) -> Discard:
+    condition = Condition.RETRY_ATTEMPTS_EXHAUSTED
+    return Discard(state.head, condition, state.attempts, answer, state.head, at, state.window)
 
 
 def _pause(state: State, now: float, policy: RetryPolicy, jitter: float, at_least: float = 0.0) -> State:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from headrace.records import Head, Window
+from headrace.records import GivenUp, Head, Window
 from headrace.stream.encodings import LAMBDA_EVENT, Encoding
 from headrace.stream.instants import whole_instant
 
@@ -90,9 +90,9 @@ def anew(window: Window, batch: Batch) -> Window:
     return Window(window.start, window.end, batch[0].sequence_number)
 
 
-def final_head(window: Window, attempts: int) -> Head:
+def final_head(window: Window, attempts: int, given_up: GivenUp | None = None) -> Head:
     """How a lane's checkpoint names the final call."""
-    return Head(window.first, window.first, 0, attempts)
+    return Head(window.first, window.first, 0, attempts, given_up)
 
 
 def encoding(window: Window | None, shard_id: str, stream_arn: str, records: Encoding = LAMBDA_EVENT) -> Encoding:

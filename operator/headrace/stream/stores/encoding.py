@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.records import Head, LaneProgress, Window
+from headrace.records import GivenUp, Head, LaneProgress, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,10 +48,30 @@ def _encode(lane: LaneProgress) -> dict[str, Any]:
     if lane.open:
         value["open"] = True
     if lane.head is not None:
-        head = lane.head
-        value["head"] = {"first": head.first, "last": head.last, "count": head.count, "attempts": head.attempts}
+        value["head"] = _encode_head(lane.head)
     return value
 
 
+def _encode_head(head: Head) -> dict[str, Any]:
+    value: dict[str, Any] = {"first": head.first, "last": head.last, "count": head.count, "attempts": head.attempts}
+    if head.given_up is None:
+        return value
+    told = {
+        "at": head.given_up.at,
+        "statusCode": head.given_up.status,
+        "functionError": head.given_up.function_error,
+        "executedVersion": head.given_up.executed_version,
+    }
+    return value | {"givenUp": {name: each for name, each in told.items() if each is not None}}
+
+
 def _head(value: Mapping[str, Any] | None) -> Head | None:
-    return Head(value["first"], value["last"], value["count"], value["attempts"]) if value is not None else None
+    if value is None:
+        return None
+    return Head(value["first"], value["last"], value["count"], value["attempts"], _given_up(value.get("givenUp")))
+
+
+def _given_up(value: Mapping[str, Any] | None) -> GivenUp | None:
+    if value is None:
+        return None
+    return GivenUp(value["at"], value.get("statusCode"), value.get("functionError"), value["executedVersion"])
