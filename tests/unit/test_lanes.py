@@ -226,7 +226,7 @@ def test_lanes_of_before_there_were_windows_keep_what_they_decided_and_claim_not
 
 def test_the_one_lane_of_before_there_were_windows_goes_on_with_its_head() -> None:
     lanes = restored(1, Checkpoint("1", lanes=(LaneProgress(1, 0, None, HEAD),)), BatchLimits(10, tumbling=60))
-    assert lane(lanes, 1, 0).attempts_on(records(3, 4)) == 5
+    assert spent(lane(lanes, 1, 0), records(3, 4)) == 5
 
 
 # ---- filtered records, room, age
