@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -267,9 +268,9 @@ async def test_kubectl_get_says_which_shard_is_stuck_since_when_on_which_record_
 def table(kind: str, where: str, title: str, value: str) -> list[dict[str, str]]:
     """Rows as kubectl prints them, cells by their titles, of those in which a column has a value."""
     titles, *lines = kubectl("get", kind, "--namespace", where, "-o", "wide").rstrip("\n").split("\n")
-    words = titles.split()
-    starts = [titles.index(word) for word in words]
-    cut = list(zip(words, starts, [*starts[1:], None], strict=False))
+    found = list(re.finditer(r"\S+", titles))
+    starts = [one.start() for one in found]
+    cut = list(zip([one[0] for one in found], starts, [*starts[1:], None], strict=False))
     rows = [{word: line[start:end].strip() for word, start, end in cut} for line in lines]
     return [row for row in rows if row[title] == value]
 

@@ -196,6 +196,7 @@ async def test_kubectl_get_shows_a_running_mapping_and_its_shards(mapping: Mappi
     await mapping.ready()
 
     await eventually(lambda: mapping.body["status"]["shards"]["total"] == 2, "both shards are counted")
+    await eventually(lambda: mapping.body["status"]["lastProcessingResult"] == "OK", "the last result is told")
     shown = kubectl("get", "esm", mapping.name, "--namespace", mapping.shop.namespace, "-o", "wide")
     titles, line = shown.strip().split("\n")
     assert {"NAME", "STATE", "SHARDS", "POLLERS", "READY"} <= set(titles.split())

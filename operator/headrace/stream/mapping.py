@@ -60,6 +60,10 @@ UNSETTLED_INTERVAL = 0.25
 """Least seconds between two reads of the leases while shards are on their way from one poller to another."""
 UNSETTLED_PER_SHARD = 0.002
 """What every shard adds to that, so that large streams do not burden the store."""
+SETTLED_INTERVAL = 10.0
+"""Seconds between two reads of the leases while nothing asks for one: an edit by hand is found then."""
+SETTLED_PER_SHARD = 0.06
+"""What every shard makes of it instead, where there are many."""
 DOUBT_INTERVAL = 5.0
 """Least seconds from a listing to one that a shard asks for because its stream seems to be gone."""
 LONGEST_PAUSE = 10.0
@@ -184,7 +188,8 @@ class MappingRun:
             self.unlisted = False
             settled = await self._assign(tasks)
         rest = LISTING_INTERVAL - (time.monotonic() - self.listed_at)
-        return rest if settled else min(rest, max(UNSETTLED_INTERVAL, UNSETTLED_PER_SHARD * len(self.known)))
+        least, each = (SETTLED_INTERVAL, SETTLED_PER_SHARD) if settled else (UNSETTLED_INTERVAL, UNSETTLED_PER_SHARD)
+        return min(rest, max(least, each * len(self.known)))
 
     async def _list(self) -> bool:
         """Lists the source; False when the stream is not the one that is being read any more."""
