@@ -62,6 +62,10 @@ class PollerSettings:
     metrics_host: str = "0.0.0.0"  # noqa: S104 - pods are probed from outside
 
 
+_WayToTable = tuple[str | None, str | None, str | None] | None
+"""Name, endpoint and role; None where there is no table."""
+
+
 @dataclass(slots=True)
 class _Running:
     """One run of the data plane."""
@@ -114,6 +118,7 @@ class Poller:
         self._news = asyncio.Event()
         self._running: _Running | None = None
         self._store: KubernetesStore | None = None
+        self._store_key: tuple[str, Start | None, _WayToTable] | None = None
         self._closing = AsyncExitStack()
         self._events = EventRecorder(cluster, self._ref, settings.identity)
         self._membership = PollerMembership(cluster, self._ref, settings.identity, self._report, self._regain)
@@ -189,15 +194,16 @@ class Poller:
                 self._running = None
 
     async def _store_of(self, mapping: EventSourceMapping) -> KubernetesStore:
-        """The store of the mapping's stream; only another stream, or start, gets another one."""
-        key = (mapping.spec.event_source_arn or "", start_of(mapping))
-        if self._store is None or (self._store.source, self._store.begins) != key:
+        """The store of the mapping's stream; only another stream, start, or way to its table gets another one."""
+        key = (mapping.spec.event_source_arn or "", start_of(mapping), _way_to_table(mapping))
+        if self._store is None or self._store_key != key:
             await self._give_back()
-            self._store = self._open_store(mapping, *key)
+            await self._closing.aclose()
+            self._store, self._store_key = self._open_store(mapping), key
         return self._store
 
-    def _open_store(self, mapping: EventSourceMapping, source: str, start: Start | None) -> KubernetesStore:
-        holder = self._membership.holder
+    def _open_store(self, mapping: EventSourceMapping) -> KubernetesStore:
+        source, start, holder = mapping.spec.event_source_arn or "", start_of(mapping), self._membership.holder
         match mapping.spec.poller.checkpoint_table:
             case None:
                 return KubernetesStore(self._cluster, self._ref, source, start, holder)
@@ -279,3 +285,8 @@ def start_of(mapping: EventSourceMapping) -> Start | None:
     if mapping.spec.resolved_starting_position is StartingPosition.LATEST and created is not None:
         return Start(created.timestamp())
     return None
+
+
+def _way_to_table(mapping: EventSourceMapping) -> _WayToTable:
+    table, aws = mapping.spec.poller.checkpoint_table, mapping.spec.aws
+    return (table, aws.endpoint_url, aws.role_arn) if table is not None else None

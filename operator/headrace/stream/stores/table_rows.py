@@ -1,0 +1,87 @@
+"""Objects as rows of a DynamoDB table. Pure; `dynamodb.py` reads and writes them.
+
+A row has the partition key `mapping` and the sort key `object`, both texts; `body`, the object as JSON; `version`, a
+number that every write raises; and `expires`, epoch seconds from which the table may drop it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from headrace.resources import LABEL_SHARD_LEASE
+
+if TYPE_CHECKING:
+    from headrace.cluster import Body
+    from headrace.resources import Kind
+
+Item = dict[str, Any]
+
+BUCKETS = 8
+"""Partition keys of one mapping: a partition takes 1,000 writes of 1 KB a second, and every shard may write once."""
+LIFE = 400 * 86_400
+"""Seconds from a row's last write to its end: more than any stream keeps a record, so that no checkpoint is missed."""
+RENEWED_AFTER = 30 * 86_400
+"""Seconds after which a row that is read and that nobody writes gets its whole life again."""
+
+
+def partitions(uid: str) -> list[str]:
+    """The partition keys of a mapping."""
+    return [f"{uid}/{number}" for number in range(BUCKETS)]
+
+
+def key(uid: str, kind: Kind, name: str) -> Item:
+    """Where an object lies."""
+    partition = partitions(uid)[zlib.crc32(name.encode()) % BUCKETS]
+    return {"mapping": {"S": partition}, "object": {"S": f"{kind.plural}/{name}"}}
+
+
+def prefix(kind: Kind, selector: str) -> str:
+    """What the sort keys of a mapping's objects of a kind begin with; of one ShardLease's, where a label names one."""
+    labels = dict(part.split("=", 1) for part in selector.split(",") if part)
+    lease = labels.get(LABEL_SHARD_LEASE)
+    return f"{kind.plural}/{lease}-" if lease is not None else f"{kind.plural}/"
+
+
+def row(uid: str, kind: Kind, body: Body, version: int, now: float) -> Item:
+    """An object that is written now, in epoch seconds, as a version of its own."""
+    return key(uid, kind, body["metadata"]["name"]) | {
+        "version": {"N": str(version)},
+        "body": {"S": orjson.dumps(body).decode()},
+        "expires": _end(now),
+    }
+
+
+def body_of(item: Item) -> Body:
+    """The object in a row; the row's version is the object's. Raises ValueError when there is none to be made out."""
+    try:
+        body: Body = orjson.loads(item["body"]["S"])
+        return body | {"metadata": body["metadata"] | {"resourceVersion": str(version_of(item))}}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"no object: {type(error).__name__}") from error
+
+
+def version_of(item: Item) -> int:
+    """A row's version."""
+    return int(item["version"]["N"])
+
+
+def name_of(item: Item) -> str:
+    """A row's keys, as a user finds it by them."""
+    return f"{item['mapping']['S']}, {item['object']['S']}"
+
+
+def is_aged(item: Item, now: float) -> bool:
+    """Whether a row is to get its whole life again."""
+    return int(item.get("expires", {}).get("N", 0)) < now + LIFE - RENEWED_AFTER
+
+
+def renewed(item: Item, now: float) -> Item:
+    """The same row, the same version, with its whole life."""
+    return item | {"expires": _end(now)}
+
+
+def _end(now: float) -> dict[str, str]:
+    return {"N": str(int(now) + LIFE)}
