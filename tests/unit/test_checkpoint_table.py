@@ -1,0 +1,159 @@
+"""A DynamoDB table as the home of leases: rows, pages, their end, and what goes wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from headrace.errors import StoreError
+from headrace.records import Checkpoint, Holder, Lease, Shard, Window
+from headrace.resources import MappingRef
+from headrace.stream.aws import AwsAccess
+from headrace.stream.stores import table_rows
+from headrace.stream.stores.dynamodb import PIECE, DynamoDBTable
+from headrace.stream.stores.kubernetes import KubernetesStore
+from tests.support.fake_table import FakeTable
+
+UID = "0e9a2b1c-0000-4000-8000-000000000000"
+REF = MappingRef("shop", "orders", UID)
+ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
+SHARD = Shard("shardId-000000000000")
+LONGEST_RETENTION = 365 * 86_400
+MONTH = 31 * 86_400
+
+
+@dataclass
+class Bench:
+    table: FakeTable = field(default_factory=FakeTable)
+    now: float = 1_700_000_000.0
+
+    def store(self, incarnation: str = "1") -> KubernetesStore:
+        home = DynamoDBTable("headrace", REF, cast("AwsAccess", self.table), "eu-west-1", lambda: self.now)
+        holder = Holder("pod-a", incarnation)
+        return KubernetesStore(home, REF, ARN, None, holder, lambda: self.now, PIECE)
+
+    async def held(self) -> KubernetesStore:
+        store = self.store()
+        await store.load([SHARD])
+        await store.take(SHARD.shard_id)
+        return store
+
+    def row(self) -> dict[str, Any]:
+        (row,) = self.table.rows.values()
+        return row
+
+    @property
+    def left(self) -> float:
+        """Seconds that the row has left."""
+        return int(self.row()["expires"]["N"]) - self.now
+
+
+async def test_every_page_of_every_partition_is_read() -> None:
+    bench = Bench(FakeTable(page=3))
+    shards = [Shard(f"shardId-{number:012}") for number in range(100)]
+    await bench.store().load(shards)
+    assert len({where for where, _ in bench.table.rows}) == table_rows.BUCKETS
+    assert await bench.store().load([]) == {shard.shard_id: Lease(shard) for shard in shards}
+
+
+async def test_a_row_that_is_written_outlives_every_stream_and_no_younger_one_is_renewed() -> None:
+    bench = Bench()
+    store = await bench.held()
+    assert bench.left > LONGEST_RETENTION
+    bench.now += MONTH - 2 * 86_400
+    before = len(bench.table.written())
+    await store.load([SHARD])
+    assert len(bench.table.written()) == before
+
+
+async def test_a_row_that_is_only_read_is_renewed_once_a_month_as_the_version_it_is() -> None:
+    bench = Bench()
+    store = await bench.held()
+    await store.save(SHARD.shard_id, Checkpoint("5", finished=True))
+    version = bench.row()["version"]
+    for month in range(1, 25):
+        bench.now += MONTH
+        before = len(bench.table.written())
+        await bench.store(str(month)).load([SHARD])
+        await bench.store(str(month)).load([SHARD])
+        assert (len(bench.table.written()) - before, bench.row()["version"]) == (1, version)
+        assert bench.left > LONGEST_RETENTION
+    assert (await bench.store().load([]))[SHARD.shard_id].checkpoint == Checkpoint("5", finished=True)
+
+
+async def test_a_row_without_an_end_gets_one() -> None:
+    bench = Bench()
+    store = await bench.held()
+    del bench.row()["expires"]
+    await store.load([SHARD])
+    assert bench.left > LONGEST_RETENTION
+
+
+async def test_what_cannot_be_renewed_is_read_all_the_same_and_renewed_later() -> None:
+    bench = Bench()
+    store = await bench.held()
+    bench.now += MONTH
+    bench.table.refusals = {"put_item": "ProvisionedThroughputExceededException"}
+    assert SHARD.shard_id in await store.load([SHARD])
+    bench.table.refusals.clear()
+    await store.load([SHARD])
+    assert bench.left > LONGEST_RETENTION
+
+
+async def test_a_row_that_was_written_meanwhile_is_not_put_back_by_its_renewal() -> None:
+    bench = Bench()
+    writer = await bench.held()
+    bench.now += MONTH
+    stale = dict(bench.row())
+    await writer.save(SHARD.shard_id, Checkpoint("7"))
+    reader = DynamoDBTable("headrace", REF, cast("AwsAccess", bench.table), "eu-west-1", lambda: bench.now)
+    await reader._renew([stale])
+    assert (await bench.store().load([]))[SHARD.shard_id].checkpoint == Checkpoint("7")
+
+
+async def test_no_row_of_a_large_window_is_too_large_for_the_table() -> None:
+    import random
+
+    bench = Bench()
+    store = await bench.held()
+    state = random.Random(1).randbytes(3_000_000).hex().encode()
+    await store.save(SHARD.shard_id, Checkpoint("1", window=Window(60, 120, "1", b'"' + state + b'"')))
+    sizes = [
+        sum(len(name) + len(next(iter(value.values()))) for name, value in row.items()) for row in bench.table.written()
+    ]
+    assert 200_000 < max(sizes) < 400 * 1024
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [{"body": {"S": "{"}}, {"body": {"S": "[]"}}, {"body": {"S": "{}"}}, {"body": {"B": b""}}, {"version": {"S": "1"}}],
+    ids=["cut", "list", "empty", "binary", "version"],
+)
+async def test_a_row_edited_into_nonsense_is_named_with_what_to_do(spoilt: dict[str, Any]) -> None:
+    bench = Bench()
+    store = await bench.held()
+    bench.row().update(spoilt)
+    name = REF.shard_lease_name(ARN, SHARD.shard_id)
+    with pytest.raises(StoreError, match=rf"the row {UID}/\d, shardleases/{name} is broken; mend it, or delete it"):
+        await store.load([SHARD])
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("ResourceNotFoundException", "make the table, with the partition key `mapping` and the sort key `object`"),
+        ("AccessDeniedException", "allow dynamodb:GetItem, PutItem, DeleteItem and Query"),
+        ("ProvisionedThroughputExceededException", "it is tried again"),
+        ("ValidationException", "the table needs to be one with the partition key `mapping`"),
+    ],
+)
+async def test_what_the_table_refuses_is_told_with_its_name_and_what_to_do(code: str, told: str) -> None:
+    bench = Bench()
+    bench.table.refusals = {"query": code}
+    with pytest.raises(StoreError) as error:
+        await bench.store().load([SHARD])
+    assert "DynamoDB table headrace, query" in str(error.value)
+    assert code in str(error.value)
+    assert told in str(error.value)
