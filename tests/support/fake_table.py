@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,3 +84,11 @@ def _key(item: Item) -> tuple[str, str]:
 def _refused(code: str, operation: str) -> ClientError:
     answer: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 400}}
     return ClientError(answer, operation)
+
+
+def row_bytes(row: Item) -> int:
+    """As DynamoDB counts: names and values in UTF-8; a number takes a byte per two digits and one more."""
+    total = 0
+    for name, value in row.items():
+        total += len(name) + (len(value["S"].encode()) if "S" in value else math.ceil(len(value["N"]) / 2) + 1)
+    return total

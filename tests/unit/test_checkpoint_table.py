@@ -9,12 +9,13 @@ import pytest
 
 from headrace.errors import StoreError
 from headrace.records import Checkpoint, Holder, Lease, Shard, Window
-from headrace.resources import MappingRef
+from headrace.resources import SHARD_LEASE, MappingRef
 from headrace.stream.aws import AwsAccess
+from headrace.stream.progress import ShardFacts
 from headrace.stream.stores import table_rows
 from headrace.stream.stores.dynamodb import PIECE, DynamoDBTable
 from headrace.stream.stores.kubernetes import KubernetesStore
-from tests.support.fake_table import FakeTable
+from tests.support.fake_table import FakeTable, row_bytes
 
 UID = "0e9a2b1c-0000-4000-8000-000000000000"
 REF = MappingRef("shop", "orders", UID)
@@ -56,6 +57,26 @@ async def test_every_page_of_every_partition_is_read() -> None:
     await bench.store().load(shards)
     assert len({where for where, _ in bench.table.rows}) == table_rows.BUCKETS
     assert await bench.store().load([]) == {shard.shard_id: Lease(shard) for shard in shards}
+
+
+async def test_a_lease_in_full_flow_costs_one_write_unit() -> None:
+    bench = Bench()
+    store = await bench.held()
+    await store.report_shard(SHARD.shard_id, ShardFacts(iterator_age_seconds=12))
+    await store.save(SHARD.shard_id, Checkpoint("49680502034643045785203157069957013966739167811897131026"))
+    assert row_bytes(bench.row()) <= 1024
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [REF.labels, REF.labels | {"team": "x"}, REF.labels | {"app.kubernetes.io/name": "y"}, {}],
+    ids=["usual", "one more", "another", "none"],
+)
+def test_what_is_written_is_what_is_read(labels: dict[str, str]) -> None:
+    metadata = REF.metadata("orders-0") | {"labels": labels, "uid": "u", "resourceVersion": "7"}
+    lease = {"apiVersion": SHARD_LEASE.api_version, "kind": SHARD_LEASE.kind, "metadata": metadata, "spec": {"a": None}}
+    row = table_rows.row(REF, SHARD_LEASE, lease, 7, 0.0)
+    assert table_rows.body_of(REF, SHARD_LEASE, row) == lease
 
 
 async def test_a_row_that_is_written_outlives_every_stream_and_no_younger_one_is_renewed() -> None:
@@ -120,10 +141,7 @@ async def test_no_row_of_a_large_window_is_too_large_for_the_table() -> None:
     store = await bench.held()
     state = random.Random(1).randbytes(3_000_000).hex().encode()
     await store.save(SHARD.shard_id, Checkpoint("1", window=Window(60, 120, "1", b'"' + state + b'"')))
-    sizes = [
-        sum(len(name) + len(next(iter(value.values()))) for name, value in row.items()) for row in bench.table.written()
-    ]
-    assert 200_000 < max(sizes) < 400 * 1024
+    assert 200_000 < max(map(row_bytes, bench.table.written())) < 400 * 1024
 
 
 @pytest.mark.parametrize(

@@ -62,14 +62,14 @@ class DynamoDBTable:
         """One object as it is now, None when it is not there."""
         key = rows.key(self._mapping.uid, kind, name)
         answer = await self._call("get_item", Key=key, ConsistentRead=True)
-        return self._body(answer["Item"]) if answer.get("Item") else None
+        return self._body(kind, answer["Item"]) if answer.get("Item") else None
 
     async def select(self, kind: Kind, _namespace: str | None, selector: str = "") -> list[Body]:
         """The mapping's objects of a kind as they are now; of one ShardLease, where the selector names one."""
         prefix = rows.prefix(kind, selector)
         pages = await asyncio.gather(*(self._query(one, prefix) for one in rows.partitions(self._mapping.uid)))
         found = [item for items in pages for item in items]
-        bodies = [self._body(item) for item in found]
+        bodies = [self._body(kind, item) for item in found]
         await self._renew([item for item in found if rows.is_aged(item, self._clock())])
         return bodies
 
@@ -98,12 +98,12 @@ class DynamoDBTable:
     async def create(self, kind: Kind, body: Body) -> Body:
         """Raises Conflict when an object of that name is there."""
         made = body | {"metadata": body["metadata"] | {"uid": str(uuid.uuid4())}}
-        return await self._put(rows.row(self._mapping.uid, kind, made, 1, self._clock()), None)
+        return await self._write(kind, made, 1, None)
 
     async def replace(self, kind: Kind, body: Body) -> Body:
         """Raises Conflict unless the version is the one that the body was read at."""
         version = int(body["metadata"]["resourceVersion"])
-        return await self._put(rows.row(self._mapping.uid, kind, body, version + 1, self._clock()), version)
+        return await self._write(kind, body, version + 1, version)
 
     async def delete(self, kind: Kind, body: Body) -> None:
         """Names are never used again, so there is nothing to compare; nothing to do is no error."""
@@ -113,7 +113,12 @@ class DynamoDBTable:
         """Closes the connections."""
         await self._client.aclose()
 
-    async def _put(self, item: Item, version: int | None) -> Body:
+    async def _write(self, kind: Kind, body: Body, version: int, instead: int | None) -> Body:
+        item = rows.row(self._mapping, kind, body, version, self._clock())
+        await self._put(item, instead)
+        return rows.body_of(self._mapping, kind, item)
+
+    async def _put(self, item: Item, version: int | None) -> None:
         """Writes a row in place of its version, None where none may be there."""
         condition: dict[str, Any] = {
             "ConditionExpression": "#version = :version",
@@ -126,11 +131,10 @@ class DynamoDBTable:
                 "ExpressionAttributeNames": {"#object": "object"},
             }
         await self._call("put_item", Item=item, **condition)
-        return rows.body_of(item)
 
-    def _body(self, item: Item) -> Body:
+    def _body(self, kind: Kind, item: Item) -> Body:
         try:
-            return rows.body_of(item)
+            return rows.body_of(self._mapping, kind, item)
         except ValueError as error:
             sentence = (
                 f"DynamoDB table {self._table}: the row {rows.name_of(item)} is broken; mend it, or delete it,"

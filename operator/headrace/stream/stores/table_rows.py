@@ -1,7 +1,8 @@
 """Objects as rows of a DynamoDB table. Pure; `dynamodb.py` reads and writes them.
 
-A row has the partition key `mapping` and the sort key `object`, both texts; `body`, the object as JSON; `version`, a
-number that every write raises; and `expires`, epoch seconds from which the table may drop it.
+A row has the partition key `mapping` and the sort key `object`, both texts; `body`, the object as JSON without what
+every object of its mapping says alike, so that most leases stay below 1 KB and cost one write unit; `version`, a number
+that every write raises; and `expires`, epoch seconds from which the table may drop it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from headrace.resources import LABEL_SHARD_LEASE
 
 if TYPE_CHECKING:
     from headrace.cluster import Body
-    from headrace.resources import Kind
+    from headrace.resources import Kind, MappingRef
 
 Item = dict[str, Any]
 
@@ -45,22 +46,36 @@ def prefix(kind: Kind, selector: str) -> str:
     return f"{kind.plural}/{lease}-" if lease is not None else f"{kind.plural}/"
 
 
-def row(uid: str, kind: Kind, body: Body, version: int, now: float) -> Item:
+def row(mapping: MappingRef, kind: Kind, body: Body, version: int, now: float) -> Item:
     """An object that is written now, in epoch seconds, as a version of its own."""
-    return key(uid, kind, body["metadata"]["name"]) | {
+    alike, name = _alike(mapping, kind), body["metadata"]["name"]
+    own = _without(body, alike) | {"metadata": _without(body["metadata"], alike["metadata"])}
+    return key(mapping.uid, kind, name) | {
         "version": {"N": str(version)},
-        "body": {"S": orjson.dumps(body).decode()},
+        "body": {"S": orjson.dumps(own).decode()},
         "expires": _end(now),
     }
 
 
-def body_of(item: Item) -> Body:
+def body_of(mapping: MappingRef, kind: Kind, item: Item) -> Body:
     """The object in a row; the row's version is the object's. Raises ValueError when there is none to be made out."""
+    alike = _alike(mapping, kind)
     try:
-        body: Body = orjson.loads(item["body"]["S"])
-        return body | {"metadata": body["metadata"] | {"resourceVersion": str(version_of(item))}}
+        own: Body = orjson.loads(item["body"]["S"])
+        metadata = alike["metadata"] | own["metadata"] | {"resourceVersion": str(version_of(item))}
+        return alike | own | {"metadata": metadata}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"no object: {type(error).__name__}") from error
+
+
+def _alike(mapping: MappingRef, kind: Kind) -> Body:
+    """What all objects of a kind of one mapping say, unless somebody gave one labels of its own."""
+    metadata = {name: value for name, value in mapping.metadata("").items() if name != "name"}
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
+
+
+def _without(own: Body, alike: Body) -> Body:
+    return {name: value for name, value in own.items() if name not in alike or value != alike[name]}
 
 
 def version_of(item: Item) -> int:
