@@ -35,7 +35,7 @@ conformance: $(V)/dev.stamp ## writes docs/conformance.md anew from the rows of 
 bench-operator: $(V)/dev.stamp ## 200 mappings at once on the cluster that KUBECONFIG names: time, memory, CPU
 	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.bench.operator_at_scale
 
-bench-checkpoints: $(V)/dev.stamp ## sizes of leases and rows, and what 1, 100 and 1,000 shards cost
+bench-checkpoints: $(V)/dev.stamp ## on the cluster that KUBECONFIG names: sizes of leases, what 1, 100 and 1,000 shards cost
 	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.bench.checkpoint_sizes
 
 # mutmut finds a module by its path, so the package must lie where it runs.

@@ -1,7 +1,7 @@
 """`make bench-checkpoints`: how large leases and heartbeats are, and what so many shards cost an API server or a table.
 
-Sizes are those of objects and rows that the store itself writes; rates are computed from them and from the intervals of
-the code. A shard counts as written once a second, which is the most there is.
+Sizes are those of objects that the store writes to the cluster that KUBECONFIG names, and of the rows that it writes to
+a table in memory; rates are computed from them and from the intervals of the code. A shard counts as written once a second, which is the most there is.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from headrace import heartbeat
 from headrace.heartbeat import RENEW_INTERVAL, TERM, Heartbeat, ReportedCondition
 from headrace.membership import READ_INTERVAL, READ_PER_POLLER
 from headrace.records import Checkpoint, Head, Holder, LaneProgress, Shard, Start
-from headrace.resources import SHARD_LEASE, MappingRef
+from headrace.resources import EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, ref_of
 from headrace.stream.mapping import LISTING_INTERVAL
 from headrace.stream.progress import ShardFacts
 from headrace.stream.stores import table_rows
 from headrace.stream.stores.dynamodb import DynamoDBTable
 from headrace.stream.stores.kubernetes import WRITE_INTERVAL, KubernetesStore
-from tests.support.fake_cluster import FakeCluster
+from tests.support import clusters
 from tests.support.fake_table import FakeTable, row_bytes
 
 if TYPE_CHECKING:
+    from headrace.cluster import Cluster
+    from headrace.resources import MappingRef
     from headrace.stream.aws import AwsAccess
     from headrace.stream.stores import Objects
 
-REF = MappingRef("shop", "orders", "0e9a2b1c-0000-4000-8000-000000000000")
 ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
 SHARD = Shard("shardId-000000000000")
 NUMBER = "49680502034643045785203157069957013966739167811897131{:03}"
@@ -55,8 +56,8 @@ def checkpoint(lanes: int) -> Checkpoint:
     return Checkpoint(NUMBER.format(0), lanes=progress if lanes > 1 else ())
 
 
-async def saved(objects: Objects, lanes: int) -> None:
-    store = KubernetesStore(objects, REF, ARN, None, HOLDER)
+async def saved(objects: Objects, ref: MappingRef, lanes: int) -> None:
+    store = KubernetesStore(objects, ref, ARN, None, HOLDER)
     await store.adopt(1_700_000_000.5, Start())
     await store.load([SHARD])
     await store.take(SHARD.shard_id)
@@ -64,15 +65,17 @@ async def saved(objects: Objects, lanes: int) -> None:
     await store.save(SHARD.shard_id, checkpoint(lanes))
 
 
-async def measured(lanes: int) -> Sizes:
-    cluster, table = FakeCluster(), FakeTable()
-    await saved(cluster, lanes)
-    await saved(DynamoDBTable("headrace", REF, cast("AwsAccess", table), "eu-west-1"), lanes)
-    (lease,) = await cluster.select(SHARD_LEASE, REF.namespace)
+async def measured(api: Cluster, namespace: str, lanes: int) -> Sizes:
+    ref = ref_of(await api.create(EVENT_SOURCE_MAPPING, clusters.mapping(namespace, f"orders-{lanes}")))
+    await saved(api, ref, lanes)
+    (lease,) = await api.select(SHARD_LEASE, ref.namespace, ref.selector)
+    table = FakeTable()
+    await saved(DynamoDBTable("headrace", ref, cast("AwsAccess", table), "eu-west-1"), ref, lanes)
     (row,) = table.rows.values()
     condition = ReportedCondition("SourceReachable", "True", "Reachable", "the stream answers")
     said = Heartbeat(HOLDER.identity, 3, (condition,) * 3, "OK", 12, 16, 0, 16, 16, HOLDER.incarnation)
-    beat = heartbeat.lease(REF, said, "2026-01-01T00:00:00.000000Z")
+    made = await api.create(LEASE, heartbeat.lease(ref, said, "2026-01-01T00:00:00.000000Z"))
+    beat = await api.replace(LEASE, made)
     return Sizes(len(orjson.dumps(lease)), row_bytes(row), len(orjson.dumps(beat)))
 
 
@@ -134,7 +137,8 @@ def line(*cells: str) -> str:
 
 
 async def main() -> None:
-    plain, lanes = await measured(1), await measured(10)
+    async with clusters.cluster() as api, clusters.namespace(api) as namespace:
+        plain, lanes = await measured(api, namespace, 1), await measured(api, namespace, 10)
     print(f"bytes of a ShardLease {plain.lease}, with ten lanes that all retry {lanes.lease}")
     print(f"bytes of a row {plain.row}, with ten lanes that all retry {lanes.row}; of a heartbeat {plain.beat}")
     print(f"a heartbeat is renewed every {RENEW_INTERVAL:g} s and worth {TERM} s\n")
