@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,10 +15,11 @@ from headrace.records import Checkpoint, Holder, Lease, Shard, Window
 from headrace.resources import SHARD_LEASE, MappingRef
 from headrace.stream.aws import AwsAccess
 from headrace.stream.progress import ShardFacts
-from headrace.stream.stores import table_rows
+from headrace.stream.stores import dynamodb, table_rows
 from headrace.stream.stores.dynamodb import PIECE, DynamoDBTable
 from headrace.stream.stores.kubernetes import KubernetesStore
 from tests.support.fake_table import FakeTable, row_bytes
+from tests.support.servers import ROOT
 
 UID = "0e9a2b1c-0000-4000-8000-000000000000"
 REF = MappingRef("shop", "orders", UID)
@@ -175,3 +179,20 @@ async def test_what_the_table_refuses_is_told_with_its_name_and_what_to_do(code:
     assert "DynamoDB table headrace, query" in str(error.value)
     assert code in str(error.value)
     assert told in str(error.value)
+
+
+def test_the_table_of_the_docs_has_the_keys_and_the_end_that_rows_have() -> None:
+    page = (ROOT / "docs" / "scale.md").read_text()
+    assert "AttributeName=mapping,AttributeType=S AttributeName=object,AttributeType=S" in page
+    assert "AttributeName=mapping,KeyType=HASH AttributeName=object,KeyType=RANGE" in page
+    assert "AttributeName=expires" in page
+    assert set(table_rows.key(UID, SHARD_LEASE, "x") | table_rows.renewed({}, 0.0)) == {"mapping", "object", "expires"}
+
+
+def test_the_rights_in_the_docs_are_those_that_are_used() -> None:
+    page = (ROOT / "docs" / "aws-credentials.md").read_text()
+    (policy,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    (statement,) = json.loads(policy)["Statement"]
+    source = Path(dynamodb.__file__).read_text()
+    used = {name.title().replace("_", "") for name in re.findall(r'_call\(\s*"(\w+)"', source)}
+    assert set(statement["Action"]) == {f"dynamodb:{name}" for name in used}
