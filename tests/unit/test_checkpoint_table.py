@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from dataclasses import dataclass, field
@@ -11,13 +12,17 @@ from typing import Any, cast
 import pytest
 
 from headrace.errors import StoreError
+from headrace.poller import Poller, PollerSettings
 from headrace.records import Checkpoint, Holder, Lease, Shard, Window
-from headrace.resources import SHARD_LEASE, MappingRef
-from headrace.stream.aws import AwsAccess
+from headrace.resources import EVENT_SOURCE_MAPPING, SHARD_LEASE, MappingRef
+from headrace.spec import EventSourceMapping, parse_mapping
+from headrace.stream.aws import AwsAccess, AwsSettings
 from headrace.stream.progress import ShardFacts
 from headrace.stream.stores import dynamodb, table_rows
 from headrace.stream.stores.dynamodb import PIECE, DynamoDBTable
 from headrace.stream.stores.kubernetes import KubernetesStore
+from tests.support import clusters
+from tests.support.fake_cluster import FakeCluster
 from tests.support.fake_table import FakeTable, row_bytes
 from tests.support.servers import ROOT
 
@@ -196,3 +201,38 @@ def test_the_rights_in_the_docs_are_those_that_are_used() -> None:
     source = Path(dynamodb.__file__).read_text()
     used = {name.title().replace("_", "") for name in re.findall(r'_call\(\s*"(\w+)"', source)}
     assert set(statement["Action"]) == {f"dynamodb:{name}" for name in used}
+
+
+async def test_another_role_or_endpoint_reaches_the_table_and_any_other_change_keeps_the_store() -> None:
+    cluster = FakeCluster()
+
+    async def read(**spec: Any) -> EventSourceMapping:
+        body = clusters.mapping("shop", "orders", **{"poller": {"checkpointTable": "headrace"}, **spec})
+        there = await cluster.find(EVENT_SOURCE_MAPPING, "shop", "orders")
+        made = await (
+            cluster.replace(EVENT_SOURCE_MAPPING, there | body | {"metadata": there["metadata"]})
+            if there
+            else cluster.create(EVENT_SOURCE_MAPPING, body)
+        )
+        return parse_mapping(made)
+
+    await read()
+    body = await cluster.find(EVENT_SOURCE_MAPPING, "shop", "orders")
+    assert body is not None
+    poller = Poller(cluster, PollerSettings("shop", "orders", "pod-a", AwsSettings()), body, asyncio.Event())
+    role = "arn:aws:iam::123456789012:role/orders-poller"
+    first = await poller._store_of(await read())
+    assert await poller._store_of(await read(batchSize=7)) is first
+    second = await poller._store_of(await read(aws={"roleArn": role}))
+    assert second is not first
+    assert await poller._store_of(await read(aws={"roleArn": role})) is second
+    assert await poller._store_of(await read(aws={"roleArn": role, "endpointUrl": "http://aws.example"})) is not second
+
+
+async def test_without_a_table_another_role_moves_no_lease() -> None:
+    cluster = FakeCluster()
+    body = await cluster.create(EVENT_SOURCE_MAPPING, clusters.mapping("shop", "orders"))
+    poller = Poller(cluster, PollerSettings("shop", "orders", "pod-a", AwsSettings()), body, asyncio.Event())
+    first = await poller._store_of(parse_mapping(body))
+    body["spec"]["aws"] = {"roleArn": "arn:aws:iam::123456789012:role/orders-poller"}
+    assert await poller._store_of(parse_mapping(body)) is first
