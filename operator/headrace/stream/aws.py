@@ -150,11 +150,14 @@ class _Bounded(AIOHTTPSession):
 
 async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
-    async for chunk in answer.content.iter_chunked(64 * 1024):
-        body += chunk
-        if len(body) > ANSWER_LIMIT:
-            answer.close()
-            raise ResponseParserError("the answer is too large")
+    try:
+        async for chunk in answer.content.iter_chunked(64 * 1024):
+            body += chunk
+            if len(body) > ANSWER_LIMIT:
+                raise ResponseParserError("the answer is too large")  # noqa: TRY301 - it closes like every other failure
+    except BaseException:
+        answer.close()  # given up half-way, also by a time-out: the connection is of no more use
+        raise
     return bytes(body)
 
 
