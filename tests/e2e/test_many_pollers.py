@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(900)]
 
-KILLING_SECONDS = float(os.environ.get("HEADRACE_E2E_KILLING_SECONDS", "45"))
-"""The figures in docs/scale.md were measured with 120."""
+KILLING_SECONDS = float(os.environ.get("HEADRACE_E2E_KILLING_SECONDS", "20"))
+"""Two minutes, as the proof asks for, are for a run of their own; this many fit into every run."""
 TAKEOVER = 10.0
 HAND_OVER = 1.0
 OUTAGE = 60.0
