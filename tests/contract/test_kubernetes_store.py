@@ -252,6 +252,25 @@ async def test_a_deleted_lease_is_lost(bench: Bench) -> None:
         await store.save(FIRST, Checkpoint("5"))
 
 
+async def test_a_lease_made_anew_after_its_deletion_is_not_the_one_that_was_held(bench: Bench) -> None:
+    store = await bench.loaded()
+    await bench.api.delete(SHARD_LEASE, await bench.lease())
+    successor = await bench.loaded("1", "pod-b")
+    with pytest.raises(LeaseLost):
+        await store.save(FIRST, Checkpoint("5"))
+    await successor.save(FIRST, Checkpoint("3"))
+    status = await bench.status()
+    assert (status["holder"], status["sequenceNumber"]) == ("pod-b", "3")
+
+
+async def test_a_lease_made_anew_after_its_deletion_is_not_won_back_after_a_gap(bench: Bench) -> None:
+    store = await bench.loaded()
+    await bench.api.delete(SHARD_LEASE, await bench.lease())
+    await bench.loaded("1", "pod-b")
+    assert FIRST in await store.regain(Holder("pod-a", "2"))
+    assert (await bench.status())["holder"] == "pod-b"
+
+
 async def test_a_lease_whose_label_was_removed_is_found_by_its_name(bench: Bench) -> None:
     store = await bench.loaded()
     await store.save(FIRST, Checkpoint("5"))

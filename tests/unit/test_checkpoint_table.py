@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -25,6 +26,9 @@ from tests.support import clusters
 from tests.support.fake_cluster import FakeCluster
 from tests.support.fake_table import FakeTable, row_bytes
 from tests.support.servers import ROOT
+
+if TYPE_CHECKING:
+    from headrace.cluster import Body
 
 UID = "0e9a2b1c-0000-4000-8000-000000000000"
 REF = MappingRef("shop", "orders", UID)
@@ -83,7 +87,10 @@ async def test_a_lease_in_full_flow_costs_one_write_unit() -> None:
 )
 def test_what_is_written_is_what_is_read(labels: dict[str, str]) -> None:
     metadata = REF.metadata("orders-0") | {"labels": labels, "uid": "u", "resourceVersion": "7"}
-    lease = {"apiVersion": SHARD_LEASE.api_version, "kind": SHARD_LEASE.kind, "metadata": metadata, "spec": {"a": None}}
+    spec = {"mappingName": "orders", "mappingUid": UID, "eventSourceArn": ARN, "shardId": "s", "later": None}
+    status = {"state": "AStateOfLater", "sequenceNumber": "7", "lanes": [{"factor": 2, "index": 1, "later": 1}]}
+    lease = {"apiVersion": SHARD_LEASE.api_version, "kind": SHARD_LEASE.kind, "metadata": metadata}
+    lease |= {"spec": spec, "status": status}
     row = table_rows.row(REF, SHARD_LEASE, lease, 7, 0.0)
     assert table_rows.body_of(REF, SHARD_LEASE, row) == lease
 
@@ -165,6 +172,74 @@ async def test_a_row_edited_into_nonsense_is_named_with_what_to_do(spoilt: dict[
     name = REF.shard_lease_name(ARN, SHARD.shard_id)
     with pytest.raises(StoreError, match=rf"the row {UID}/\d, shardleases/{name} is broken; mend it, or delete it"):
         await store.load([SHARD])
+
+
+MISTAKES: dict[str, Callable[[Body], object]] = {
+    "no name": lambda body: body["metadata"].pop("name"),
+    "another name": lambda body: body["metadata"].update(name="another"),
+    "no uid": lambda body: body["metadata"].pop("uid"),
+    "labels": lambda body: body["metadata"].update(labels=["x"]),
+    "no spec": lambda body: body.pop("spec"),
+    "spec": lambda body: body.update(spec="x"),
+    "no shard": lambda body: body["spec"].pop("shardId"),
+    "shard": lambda body: body["spec"].update(shardId=5),
+    "parents": lambda body: body["spec"].update(parents=5),
+    "time": lambda body: body["spec"].update(streamCreatedAt=5),
+    "status": lambda body: body.update(status=[1]),
+    "checkpoint": lambda body: body["status"].update(sequenceNumber=5),
+    "holder": lambda body: body["status"].update(holder={}),
+    "lanes": lambda body: body["status"].update(lanes=3),
+    "lane": lambda body: body["status"].update(lanes=[{}]),
+    "window": lambda body: body["status"].update(window={"start": 0}),
+}
+"""What an API server would have refused, by its name."""
+
+
+@pytest.mark.parametrize("spoil", MISTAKES.values(), ids=MISTAKES)
+async def test_what_an_api_server_would_refuse_stops_nothing_but_its_store(spoil: Callable[[Body], object]) -> None:
+    bench = Bench()
+    store = await bench.held()
+    body = json.loads(bench.row()["body"]["S"])
+    spoil(body)
+    version = int(bench.row()["version"]["N"]) + 1
+    bench.row().update(body={"S": json.dumps(body)}, version={"N": str(version)})
+    for calling in (
+        store.load([SHARD]),
+        store.save(SHARD.shard_id, Checkpoint("7")),
+        store.regain(Holder("pod-a", "2")),
+    ):
+        with pytest.raises(StoreError, match="is broken; mend it, or delete it"):
+            await calling
+
+
+async def test_an_end_that_is_no_whole_number_is_one_all_the_same() -> None:
+    bench = Bench()
+    store = await bench.held()
+    bench.row()["expires"] = {"N": "1.5"}
+    await store.load([SHARD])
+    assert bench.left > LONGEST_RETENTION
+
+
+async def test_an_answer_without_rows_is_not_taken_for_an_empty_table() -> None:
+    class Mute(FakeTable):
+        async def query(self, **arguments: Any) -> Any:
+            await super().query(**arguments)
+            return {"Count": 0}
+
+    bench = Bench(Mute())
+    with pytest.raises(StoreError, match="DynamoDB table headrace, query: the answer lists no rows"):
+        await bench.store().load([SHARD])
+    assert bench.table.written() == []
+
+
+async def test_a_row_made_anew_is_no_version_of_the_one_that_was_there() -> None:
+    bench = Bench()
+    versions = set()
+    for _ in range(10):
+        await bench.store().load([SHARD])
+        versions.add(bench.row()["version"]["N"])
+        bench.table.rows.clear()
+    assert len(versions) == 10
 
 
 @pytest.mark.parametrize(

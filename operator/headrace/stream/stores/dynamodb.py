@@ -31,6 +31,8 @@ READ_TIMEOUT = 10.0
 """Seconds for one request."""
 PIECE = 280_000
 """Compressed bytes of a window's state in one row: as base64 and with its key below DynamoDB's 400 KB."""
+_UNLIKELY = 128 - 48
+"""Bits of a UUID that a row's first version leaves out: 48 are hardly ever met again when a row is made anew."""
 _CONDITION_FAILED = "ConditionalCheckFailedException"
 _KEYS = "with the partition key `mapping` and the sort key `object`, both strings"
 _ADVICE = {
@@ -83,6 +85,8 @@ class DynamoDBTable:
         found: list[Item] = []
         while True:
             page = await self._call("query", **query)
+            if "Items" not in page:  # no rows are a list too; without one every lease would seem to be gone
+                raise ClusterError(f"DynamoDB table {self._table}, query: the answer lists no rows; it is tried again")
             found += page["Items"]
             if not page.get("LastEvaluatedKey"):
                 return found
@@ -98,7 +102,7 @@ class DynamoDBTable:
     async def create(self, kind: Kind, body: Body) -> Body:
         """Raises Conflict when an object of that name is there."""
         made = body | {"metadata": body["metadata"] | {"uid": str(uuid.uuid4())}}
-        return await self._write(kind, made, 1, None)
+        return await self._write(kind, made, uuid.uuid4().int >> _UNLIKELY, None)
 
     async def replace(self, kind: Kind, body: Body) -> Body:
         """Raises Conflict unless the version is the one that the body was read at."""
@@ -106,7 +110,7 @@ class DynamoDBTable:
         return await self._write(kind, body, version + 1, version)
 
     async def delete(self, kind: Kind, body: Body) -> None:
-        """Names are never used again, so there is nothing to compare; nothing to do is no error."""
+        """Only WindowStates are deleted; their names are never used again, so there is nothing to compare."""
         await self._call("delete_item", Key=rows.key(self._mapping.uid, kind, body["metadata"]["name"]))
 
     async def aclose(self) -> None:
