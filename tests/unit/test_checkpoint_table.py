@@ -246,6 +246,7 @@ async def test_a_row_made_anew_is_no_version_of_the_one_that_was_there() -> None
     ("code", "told"),
     [
         ("ResourceNotFoundException", "make the table, with the partition key `mapping` and the sort key `object`"),
+        ("ResourceNotFoundException", "or the mapping anew with another spec.poller.checkpointTable"),
         ("AccessDeniedException", "allow dynamodb:GetItem, PutItem, DeleteItem and Query"),
         ("ProvisionedThroughputExceededException", "it is tried again"),
         ("ValidationException", "the table needs to be one with the partition key `mapping`"),

@@ -36,7 +36,7 @@ _UNLIKELY = 128 - 48
 _CONDITION_FAILED = "ConditionalCheckFailedException"
 _KEYS = "with the partition key `mapping` and the sort key `object`, both strings"
 _ADVICE = {
-    Reason.NOT_FOUND: f"make the table, {_KEYS}, or correct spec.poller.checkpointTable",
+    Reason.NOT_FOUND: f"make the table, {_KEYS}, or the mapping anew with another spec.poller.checkpointTable",
     Reason.ACCESS_DENIED: "allow dynamodb:GetItem, PutItem, DeleteItem and Query on it",
     Reason.INVALID_CREDENTIALS: "give the poller valid AWS credentials",
     Reason.UNREACHABLE: "check the network and the endpoint",
