@@ -18,7 +18,7 @@ from headrace.heartbeat import RENEW_INTERVAL, TERM, Heartbeat, ReportedConditio
 from headrace.membership import READ_INTERVAL, READ_PER_POLLER
 from headrace.records import Checkpoint, Head, Holder, LaneProgress, Shard, Start
 from headrace.resources import EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, ref_of
-from headrace.stream.mapping import LISTING_INTERVAL
+from headrace.stream.mapping import LISTING_INTERVAL, SETTLED_INTERVAL, SETTLED_PER_SHARD
 from headrace.stream.progress import ShardFacts
 from headrace.stream.stores import table_rows
 from headrace.stream.stores.dynamodb import DynamoDBTable
@@ -101,8 +101,13 @@ class Load:
 
     @property
     def lease_reads(self) -> float:
-        """Bytes: each poller reads all leases when it lists."""
-        return self.pollers * self.shards * self.sizes.lease / LISTING_INTERVAL
+        """Bytes: each poller reads all leases."""
+        return self.pollers * self.shards * self.sizes.lease / self.read_interval
+
+    @property
+    def read_interval(self) -> float:
+        """Seconds between two reads of the leases by one poller while nothing asks for one."""
+        return min(LISTING_INTERVAL, max(SETTLED_INTERVAL, SETTLED_PER_SHARD * self.shards))
 
     @property
     def beat_requests(self) -> float:
@@ -129,7 +134,7 @@ class Load:
         partitions = min(table_rows.BUCKETS, self.shards)
         each = math.ceil(self.shards / partitions * self.sizes.row / READ_UNIT)
         empty = table_rows.BUCKETS - partitions
-        return self.pollers * (partitions * each + empty) / LISTING_INTERVAL
+        return self.pollers * (partitions * each + empty) / self.read_interval
 
 
 def line(*cells: str) -> str:
