@@ -148,9 +148,11 @@ class Fleet:
             raise
         return found
 
-    def processes(self) -> dict[str, int]:
-        """The pollers' processes by pod, where this host is the node."""
-        return machines.pollers(self.ref.namespace, self.ref.name)
+    async def processes(self) -> dict[str, int]:
+        """The pollers' processes by pod, where this host is the node; not those of pods that are about to go."""
+        pods = await self.pods()
+        found = machines.pollers(self.ref.namespace, self.ref.name)
+        return {pod: pid for pod, pid in found.items() if pod in pods}
 
     async def flows(self, calls: int = 2) -> None:
         """Waits for so many calls from every shard from now on."""

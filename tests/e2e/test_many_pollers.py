@@ -22,7 +22,7 @@ from tests.e2e import machines
 from tests.e2e.fleet import PER_CRASH, PER_SHARD, READING, SHARDS, deployed
 from tests.e2e.fleet import RATE as RECORDS_A_SECOND
 from tests.e2e.installation import Release, installing, namespace
-from tests.e2e.kubectl import CommandFailed, kubectl
+from tests.e2e.kubectl import CommandFailed, find, kubectl
 from tests.support.aws import make_stream
 from tests.support.clusters import eventually
 from tests.support.ledger import Ledger, loaded
@@ -68,11 +68,11 @@ async def test_pollers_killed_again_and_again_lose_nothing(fleet: Fleet) -> None
     chance, kills, bound = random.Random(4), 0, 0.0
     async with loaded(fleet.stream, RECORDS_A_SECOND) as load:
         await fleet.balanced(3)
-        if not fleet.processes():
+        if not await fleet.processes():
             pytest.skip("the node's processes are not to be seen from here")
         until = time.monotonic() + KILLING_SECONDS
         while time.monotonic() < until:
-            processes = fleet.processes()
+            processes = await fleet.processes()
             if len(processes) > 1:
                 victim = chance.choice(sorted(processes))
                 bound += await fleet.held(victim) * PER_SHARD
@@ -123,6 +123,7 @@ async def test_planned_moves_repeat_nothing(fleet: Fleet) -> None:
     print(
         f"{len(moves.unheld)} moves; nobody's for {statistics.median(moves.unheld):.2f} s, at most {max(moves.unheld):.2f} s"
     )
+    assert max(moves.unheld) < HAND_OVER
     assert fleet.ledger.repeats() == 0
 
 
@@ -133,6 +134,7 @@ async def evict_one(fleet: Fleet) -> None:
     node = pods[first]["spec"]["nodeName"]
     await in_thread("cordon", node)
     try:
+        await eventually(lambda: may_go(fleet), "the budget lets a pod go")
         await evict(fleet, first)
         await eventually(lambda: absent(fleet, first), "the evicted pod goes")
         with pytest.raises(CommandFailed, match="disruption budget"):
@@ -141,6 +143,11 @@ async def evict_one(fleet: Fleet) -> None:
     finally:
         await in_thread("uncordon", node)
     await fleet.balanced(3)
+
+
+async def may_go(fleet: Fleet) -> bool:
+    budget = await asyncio.to_thread(find, "pdb", fleet.ref.child_name, fleet.namespace) or {}
+    return bool(budget.get("status", {}).get("disruptionsAllowed") == 1)
 
 
 async def evict(fleet: Fleet, pod: str) -> None:
@@ -179,13 +186,14 @@ async def test_without_an_operator_records_flow_and_the_shards_of_a_silent_pod_a
     """The pod is halted, as if its node were lost: nothing restarts it within the time that is measured."""
     async with loaded(fleet.stream, RECORDS_A_SECOND) as load:
         await fleet.balanced(3)
-        processes = fleet.processes()
+        processes = await fleet.processes()
         if not processes:
             pytest.skip("the node's processes are not to be seen from here")
         await asyncio.to_thread(operator.scale, 0)
         try:
             await fleet.flows()
             victim = min(processes)
+            assert await fleet.held(victim)
             halted = time.time()
             machines.send(processes[victim], signal.SIGSTOP)
             await eventually(lambda: shared_without(fleet, victim), f"the others have the shards of {victim}", 30.0)
