@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -9,10 +10,13 @@ SERVING = frozenset({"run", "poller", "operator"})
 
 
 def main() -> None:
-    """Entry point. A signal that comes while the modules are still being loaded has nothing in flight to wait for."""
+    """Entry point. A signal that comes while the modules are still being loaded has nothing in flight to wait for.
+
+    It ends the process where it is: an exception of the handler could be raised, and lost, in a callback of the import.
+    """
     if SERVING.intersection(sys.argv[1:2]):
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: sys.exit(0))
+            signal.signal(number, lambda *_: os._exit(0))
     from headrace.cli import cli  # noqa: PLC0415 - after the signals
 
     cli()
