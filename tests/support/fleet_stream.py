@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import bisect
 import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from headrace.records import After, Polled, Position, Record, Shard
 from headrace.stream.functions import Call, NoResponse, Response
@@ -73,8 +73,8 @@ class _Reader:
         entry = {
             "SequenceNumber": str(number),
             "PartitionKey": line.key,
-            "ApproximateArrivalTimestamp": datetime.fromtimestamp(EPOCH + line.at, UTC),
-            "Data": self.fleet.text(number).encode(),
+            "ApproximateArrivalTimestamp": EPOCH + line.at,
+            "Data": base64.b64encode(self.fleet.text(number).encode()).decode(),
         }
         return to_record(entry, self.shard, facts)
 

@@ -6,10 +6,10 @@ Records are known by their place in what is put, from 1; that is their sequence 
 from __future__ import annotations
 
 import asyncio
+import base64
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -205,8 +205,8 @@ class _Reader:
         entry = {
             "SequenceNumber": str(number),
             "PartitionKey": put.key,
-            "ApproximateArrivalTimestamp": datetime.fromtimestamp(EPOCH + put.at, UTC),
-            "Data": put.data.encode(),
+            "ApproximateArrivalTimestamp": EPOCH + put.at,
+            "Data": base64.b64encode(put.data.encode()).decode(),
         }
         return to_record(entry, self._shard.shard_id, facts)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import itertools
-from datetime import UTC, datetime
 
 import orjson
 from hypothesis import given
@@ -27,8 +26,8 @@ def kinesis_record(number: int, data: bytes = b"x", key: str = "k", at: float = 
     entry = {
         "SequenceNumber": str(number),
         "PartitionKey": key,
-        "Data": data,
-        "ApproximateArrivalTimestamp": datetime.fromtimestamp(at, UTC),
+        "Data": base64.b64encode(data).decode(),
+        "ApproximateArrivalTimestamp": at,
     }
     return to_record(entry, "shardId-0", FACTS)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -24,8 +23,8 @@ def kinesis(data: bytes, key: str = "k") -> bytes:
     entry = {
         "SequenceNumber": "49",
         "PartitionKey": key,
-        "Data": data,
-        "ApproximateArrivalTimestamp": datetime(2026, 1, 1, tzinfo=UTC),
+        "Data": base64.b64encode(data).decode(),
+        "ApproximateArrivalTimestamp": 1767225600.0,
     }
     return to_record(entry, "shardId-000000000000", FACTS).event
 

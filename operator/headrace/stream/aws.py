@@ -32,6 +32,7 @@ from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
 
 from headrace.errors import Reason
+from headrace.stream.answers import RecordsParserFactory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,11 +130,13 @@ class AwsSettings:
 
 _LOADER = create_loader()
 """One for the process: the services' models are large, and the same for every mapping."""
+_PARSERS = RecordsParserFactory()
 
 
 def _session() -> AioSession:
     session = get_session()
     session.register_component("data_loader", _LOADER)
+    session.register_component("response_parser_factory", _PARSERS)
     return session
 
 
@@ -149,16 +152,17 @@ class _Bounded(AIOHTTPSession):
 
 
 async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
+    chunks, size = [], 0
     try:
-        async for chunk in answer.content.iter_chunked(64 * 1024):
-            body += chunk
-            if len(body) > ANSWER_LIMIT:
+        async for chunk in answer.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > ANSWER_LIMIT:
                 raise ResponseParserError("the answer is too large")  # noqa: TRY301 - it closes like every other failure
     except BaseException:
         answer.close()  # given up half-way, also by a time-out: the connection is of no more use
         raise
-    return bytes(body)
+    return b"".join(chunks)
 
 
 @dataclass(frozen=True, slots=True)

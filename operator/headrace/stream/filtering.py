@@ -76,11 +76,18 @@ def _data_of(record: dict[str, Any], data_key: DataKey) -> _Data | None:
     """Decodes the data for matching (contract E.1); None for what no pattern on data can match."""
     match data_key:
         case DataKey.KINESIS:
-            return _json_of(base64.b64decode(record["kinesis"]["data"]))
+            return _json_of(_decoded(record["kinesis"]["data"]))
         case DataKey.DYNAMODB:
             return _Data(record.get(data_key))
         case DataKey.SQS:
             return _json_of(record["body"].encode()) or _Data(record["body"], plain=True)
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except ValueError:  # no base64: a source's fault, which no pattern can match
+        return b""
 
 
 def _json_of(data: bytes) -> _Data | None:

@@ -6,7 +6,6 @@ After this: `filtering.py` and `lanes.py`.
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from botocore.exceptions import ClientError
 
 from headrace.errors import Reason, SourceError, Throttled
 from headrace.records import After, Gap, Polled, Position, Record, Shard, Start
+from headrace.stream.answers import YEAR_10000, is_base64
 from headrace.stream.aws import FAILURES, MALFORMED, AwsAccess, Client, reason_of
 
 if TYPE_CHECKING:
@@ -277,17 +277,19 @@ def iterator_arguments(position: Position) -> dict[str, Any]:
 
 
 def to_record(entry: Mapping[str, Any], shard_id: str, facts: RecordFacts) -> Record:
-    """A record of a GetRecords answer as it stands in the Lambda event (contract D.1)."""
-    number, key = entry["SequenceNumber"], entry["PartitionKey"]
-    if not (isinstance(number, str) and number.isascii() and number.isdigit() and isinstance(key, str)):
+    """A record of a GetRecords answer, as raw JSON, as it stands in the Lambda event (contract D.1)."""
+    number, key, data = entry["SequenceNumber"], entry["PartitionKey"], entry["Data"]
+    arrival = round(float(entry["ApproximateArrivalTimestamp"]), 3)
+    if not (
+        number.isascii() and number.isdigit() and isinstance(key, str) and is_base64(data) and arrival < YEAR_10000
+    ):
         raise ValueError("not a record")
-    arrival = round(entry["ApproximateArrivalTimestamp"].timestamp(), 3)
     event = {
         "kinesis": {
             "kinesisSchemaVersion": "1.0",
             "partitionKey": key,
             "sequenceNumber": number,
-            "data": base64.b64encode(entry["Data"]).decode("ascii"),
+            "data": data,
             "approximateArrivalTimestamp": arrival,
         },
         "eventSource": "aws:kinesis",
