@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import socket
@@ -250,6 +251,7 @@ def _fail(*sentences: str) -> NoReturn:
 
 def _serve(process: Coroutine[None, None, None]) -> None:
     """Runs a process to its end; what it cannot start without is a sentence and exit status 1."""
+    gc.freeze()  # what was imported stays: no collection need look through it again
     try:
         asyncio.run(process)
     except* HeadraceError as group:

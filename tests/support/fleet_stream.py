@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from headrace.records import After, Polled, Position, Record, Shard
 from headrace.stream.functions import Call, NoResponse, Response
-from headrace.stream.sources.kinesis import RecordFacts, to_record
+from headrace.stream.sources.kinesis import RecordFacts, to_records
 from tests.support.fleet import ARN, Fleet, Line
 from tests.support.virtual import EPOCH
 
@@ -76,7 +76,7 @@ class _Reader:
             "ApproximateArrivalTimestamp": EPOCH + line.at,
             "Data": base64.b64encode(self.fleet.text(number).encode()).decode(),
         }
-        return to_record(entry, self.shard, facts)
+        return to_records([entry], self.shard, facts)[0]
 
 
 @dataclass

@@ -27,7 +27,7 @@ from headrace.stream.health import Health
 from headrace.stream.membership import Alone
 from headrace.stream.metrics import Counts, Metrics
 from headrace.stream.report import FailureRecord
-from headrace.stream.sources.kinesis import RecordFacts, to_record
+from headrace.stream.sources.kinesis import RecordFacts, to_records
 from tests.support.virtual import EPOCH, Clock, run_virtually
 
 
@@ -208,7 +208,7 @@ class _Reader:
             "ApproximateArrivalTimestamp": EPOCH + put.at,
             "Data": base64.b64encode(put.data.encode()).decode(),
         }
-        return to_record(entry, self._shard.shard_id, facts)
+        return to_records([entry], self._shard.shard_id, facts)[0]
 
     async def read(self) -> Polled:
         await asyncio.sleep(0)

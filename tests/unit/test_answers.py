@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.stream.answers import RecordsParserFactory
-from headrace.stream.sources.kinesis import RecordFacts, to_record
+from headrace.stream.sources.kinesis import RecordFacts, to_records
 
 KINESIS = botocore.session.get_session().get_service_model("kinesis")
 FACTS = RecordFacts("arn:aws:kinesis:eu-west-1:123456789012:stream/s", "eu-west-1", "arn:aws:iam::123456789012:role/r")
@@ -80,9 +80,7 @@ async def test_records_are_the_same_from_both_decoders(records: list[dict[str, A
     ours = await parsed(RecordsParserFactory(), body)
     theirs = as_botocore_has_it(await parsed(AioResponseParserFactory(), body))
     assert ours == theirs
-    assert [to_record(one, "s", FACTS) for one in ours["Records"]] == [
-        to_record(one, "s", FACTS) for one in theirs["Records"]
-    ]
+    assert to_records(ours["Records"], "s", FACTS) == to_records(theirs["Records"], "s", FACTS)
 
 
 async def test_every_other_answer_and_every_error_is_botocores() -> None:

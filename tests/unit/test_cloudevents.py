@@ -15,7 +15,7 @@ from headrace.stream.batching import EVENT_LIMIT, BatchLimits, Buffer
 from headrace.stream.encodings import LAMBDA_EVENT
 from headrace.stream.functions.cloudevents import KINESIS_CLOUDEVENTS, from_kinesis
 from headrace.stream.settings import delivery_of
-from headrace.stream.sources.kinesis import RecordFacts, to_record
+from headrace.stream.sources.kinesis import RecordFacts, to_records
 from tests.support.mappings import manifest
 
 ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/s"
@@ -29,7 +29,7 @@ def kinesis_record(number: int, data: bytes = b"x", key: str = "k", at: float = 
         "Data": base64.b64encode(data).decode(),
         "ApproximateArrivalTimestamp": at,
     }
-    return to_record(entry, "shardId-0", FACTS)
+    return to_records([entry], "shardId-0", FACTS)[0]
 
 
 def test_a_record_becomes_one_event() -> None:

@@ -13,7 +13,7 @@ from headrace.filter_operators import InvalidPattern
 from headrace.filter_patterns import DataKey
 from headrace.stream import filtering
 from headrace.stream.filtering import compile_filters
-from headrace.stream.sources.kinesis import RecordFacts, to_record
+from headrace.stream.sources.kinesis import RecordFacts, to_records
 
 FACTS = RecordFacts("arn:aws:kinesis:eu-central-1:000000000000:stream/orders", "eu-central-1", "arn:aws:iam::0:role/r")
 
@@ -26,7 +26,7 @@ def kinesis(data: bytes, key: str = "k") -> bytes:
         "Data": base64.b64encode(data).decode(),
         "ApproximateArrivalTimestamp": 1767225600.0,
     }
-    return to_record(entry, "shardId-000000000000", FACTS).event
+    return to_records([entry], "shardId-000000000000", FACTS)[0].event
 
 
 def dynamodb(image: dict[str, Any], name: str = "INSERT") -> bytes:

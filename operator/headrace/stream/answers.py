@@ -19,11 +19,6 @@ YEAR_10000 = 253_402_300_800
 """Epoch seconds of the first instant that no failure record could write."""
 
 
-def is_base64(text: str) -> bool:
-    """Whether text may be base64, looked at as far as costs nothing: what it holds is the function's to judge."""
-    return text.isascii() and len(text) % 4 == 0
-
-
 class RecordsParserFactory(AioResponseParserFactory):
     """botocore's parsers, except for the answers of RAW."""
 

@@ -13,6 +13,8 @@ from headrace.stream.encodings import LAMBDA_EVENT, Encoding
 from headrace.stream.windows import Tumbling
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from headrace.records import Batch, Head, Record, Window
 
 EVENT_LIMIT = 6 * 1024 * 1024
@@ -65,15 +67,15 @@ class Buffer:
         """The record that comes next."""
         return self._records[0] if self._records else None
 
-    def add(self, records: Batch, now: float) -> None:
+    def add(self, records: Sequence[Record], now: float) -> None:
         """Appends what was read; an empty window that has run out begins anew with its first record (contract L.14)."""
         if not records:
             return
         if not self._records and now >= self._window_start + self._limits.window:
             self._window_start = now
         self._records.extend(records)
-        self._sizes.extend(len(self._limits.encoding.element(record)) for record in records)
-        self._bytes += sum(len(record.event) for record in records)
+        self._sizes.extend(map(len, map(self._limits.encoding.element, records)))
+        self._bytes += _bytes_of(records)
 
     def end(self) -> None:
         """Says that nothing more will be added: what is held may leave at once."""
@@ -123,10 +125,10 @@ class Buffer:
         return self._leave(count)
 
     def _leave(self, count: int) -> Batch:
-        batch = tuple(self._records.popleft() for _ in range(count))
+        batch = tuple([self._records.popleft() for _ in range(count)])
         for _ in batch:
             self._sizes.popleft()
-        self._bytes -= sum(len(record.event) for record in batch)
+        self._bytes -= _bytes_of(batch)
         return batch
 
     def _awaits_resumed(self) -> bool:
@@ -148,12 +150,15 @@ class Buffer:
 
     def _fitting(self) -> int:
         """How many records the next batch may hold; a record too large for any event makes a batch of its own."""
-        held = self.windows.open_bytes
-        size = self._limits.encoding.size
+        most, limit = self._limits.size, self._limits.event_limit
         end = self.windows.end_of(self._records[0])
+        held = self._limits.encoding.size(0, self.windows.open_bytes) - 1
         for count, (record, element_bytes) in enumerate(zip(self._records, self._sizes, strict=True)):
-            held += element_bytes
-            too_large = size(count + 1, held) > self._limits.event_limit
-            if count == self._limits.size or (count and (too_large or record.arrival >= end)):
+            held += element_bytes + 1  # with the comma before it
+            if count == most or (count and (held > limit or record.arrival >= end)):
                 return count
         return len(self._records)
+
+
+def _bytes_of(records: Iterable[Record]) -> int:
+    return sum([len(record.event) for record in records])

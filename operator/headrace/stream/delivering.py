@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from headrace.errors import DestinationError, Reason
@@ -159,7 +160,12 @@ class BatchDelivery:
         """The same for identical batches, also after a restart; another one for every other batch (contract B.4)."""
         head = windows.final_head(window, 0) if window is not None and not batch else head_of(batch, 0)
         name = f"{self.shard_id}:{head.first}:{head.last}:{head.count}"
-        return str(uuid.uuid5(uuid.UUID(self.delivery.mapping_uid), name))
+        return str(uuid.uuid5(_namespace(self.delivery.mapping_uid), name))
+
+
+@lru_cache
+def _namespace(mapping_uid: str) -> uuid.UUID:
+    return uuid.UUID(mapping_uid)
 
 
 def _step(before: State, state: State, event: retry.Event) -> Step:

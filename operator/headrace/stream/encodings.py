@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,5 +29,5 @@ class Encoding:
         return len(self.opening) + element_bytes + max(0, records - 1) + len(self.closing)
 
 
-LAMBDA_EVENT = Encoding(b'{"Records":[', b"]}", lambda record: record.event)
+LAMBDA_EVENT = Encoding(b'{"Records":[', b"]}", attrgetter("event"))
 """Lambda's own event (contract D.1)."""

@@ -108,6 +108,8 @@ class Lanes:
         for progress in current:
             self._new[progress.index] = self._restored(progress, now)
         self._new[0].buffer.windows = self.windows
+        self.all: Sequence[Lane] = (*self._old, *self._new)
+        """Every lane, old ones first."""
         for lane in self._old:
             lane.open = lane.open or lane.head is not None
         self._boundary = max((_last(progress) for progress in checkpoint.lanes), default=0)
@@ -128,11 +130,6 @@ class Lanes:
             skip_through=skip,
             open=progress.open,
         )
-
-    @property
-    def all(self) -> Sequence[Lane]:
-        """Every lane, old ones first."""
-        return (*self._old, *self._new)
 
     @property
     def watermark(self) -> str | None:
@@ -181,16 +178,18 @@ class Lanes:
 
     def add(self, records: Iterable[tuple[Record, bool]], now: float) -> None:
         """Takes records in the order they were read, each with whether it is to be delivered or was filtered out."""
-        arriving: dict[int, list[Record]] = {}
-        lanes = self.all
-        for record, kept in records:
-            self._admit(record, kept, arriving)
-        for position, batch in arriving.items():
-            lanes[position].buffer.add(tuple(batch), now)
+        arriving: list[list[Record]] = [[] for _ in self.all]
+        if self._old or self._held or any(lane.skip_through is not None for lane in self.all):
+            for record, kept in records:
+                self._admit(record, kept, arriving)
+        else:
+            self._admit_all(records, arriving)
+        for lane, batch in zip(self.all, arriving, strict=True):
+            lane.buffer.add(batch, now)
         self._advance()
         self._forgo()
 
-    def _admit(self, record: Record, kept: bool, arriving: dict[int, list[Record]]) -> None:
+    def _admit(self, record: Record, kept: bool, arriving: list[list[Record]]) -> None:
         beyond = self._draining and int(record.sequence_number) > self._boundary
         if self._held or (beyond and not self._drain_over()):
             self._held.append((record, kept))
@@ -200,7 +199,17 @@ class Lanes:
         self._entries.append(entry)
         if position is not None and kept:
             self.all[position].undecided.append(entry)
-            arriving.setdefault(position, []).append(record)
+            arriving[position].append(record)
+
+    def _admit_all(self, records: Iterable[tuple[Record, bool]], arriving: list[list[Record]]) -> None:
+        """As `_admit` where nothing of before a stop is left and each key decides: the way of nearly every record."""
+        for record, kept in records:
+            entry = _Entry(record.sequence_number, not kept)
+            self._entries.append(entry)
+            if kept:
+                index = lane_of(record.key, self._factor)
+                self.all[index].undecided.append(entry)
+                arriving[index].append(record)
 
     def _route(self, record: Record) -> int | None:
         """The place of the record's lane: the oldest that still has its key. None when one had decided it before."""

@@ -26,6 +26,8 @@ RESPONSE_LIMIT = 6 * 1024 * 1024 + 100
 GRACE = 1.0
 """Seconds beyond the function's own time-out before a call is given up, so that its own error can still arrive."""
 CONNECT_TIMEOUT = 10.0
+AT_ONCE = 256 * 1024
+"""Bytes of a body that is handed over at once; a larger one goes in pieces, so that it holds up nobody."""
 BROKEN = 256
 """Requests whose kept connection broke that are remembered, the newest."""
 
@@ -79,7 +81,7 @@ class HttpFunction:
                 connection = _Connection(patience, allowed)
                 async with session.post(
                     self._url,
-                    data=io.BytesIO(call.event),  # sent in pieces, so that a large event holds up nobody
+                    data=call.event if len(call.event) <= AT_ONCE else io.BytesIO(call.event),
                     headers=self._headers(call, time.time() + allowed),
                     allow_redirects=False,
                     trace_request_ctx=connection,

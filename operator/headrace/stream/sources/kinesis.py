@@ -18,11 +18,11 @@ from botocore.exceptions import ClientError
 
 from headrace.errors import Reason, SourceError, Throttled
 from headrace.records import After, Gap, Polled, Position, Record, Shard, Start
-from headrace.stream.answers import YEAR_10000, is_base64
+from headrace.stream.answers import YEAR_10000
 from headrace.stream.aws import FAILURES, MALFORMED, AwsAccess, Client, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from headrace.records import Batch
 
@@ -161,7 +161,7 @@ class KinesisReader:
                 self._iterator = None
                 raise SourceError(Reason.REJECTED, f"{self._facts.stream_arn}: a fresh iterator had expired") from error
         with understanding(self._facts):
-            records = tuple(to_record(entry, self._shard_id, self._facts) for entry in answer["Records"])
+            records = to_records(answer["Records"], self._shard_id, self._facts)
             behind = (answer.get("MillisBehindLatest") or 0) / 1000
             following = answer.get("NextShardIterator") or None
             children = tuple(_child(entry) for entry in answer.get("ChildShards") or ())
@@ -228,7 +228,7 @@ class KinesisReader:
             answer = await self._records_from(iterator, 1)
             with understanding(self._facts):
                 if answer["Records"]:
-                    return to_record(answer["Records"][0], self._shard_id, self._facts)
+                    return to_records(answer["Records"][:1], self._shard_id, self._facts)[0]
                 iterator = answer.get("NextShardIterator")
             if not iterator or not answer.get("MillisBehindLatest"):
                 return None
@@ -276,31 +276,36 @@ def iterator_arguments(position: Position) -> dict[str, Any]:
             return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": datetime.fromtimestamp(timestamp or 0.0, UTC)}
 
 
-def to_record(entry: Mapping[str, Any], shard_id: str, facts: RecordFacts) -> Record:
-    """A record of a GetRecords answer, as raw JSON, as it stands in the Lambda event (contract D.1)."""
-    number, key, data = entry["SequenceNumber"], entry["PartitionKey"], entry["Data"]
-    arrival = round(float(entry["ApproximateArrivalTimestamp"]), 3)
-    if not (
-        number.isascii() and number.isdigit() and isinstance(key, str) and is_base64(data) and arrival < YEAR_10000
-    ):
-        raise ValueError("not a record")
-    event = {
-        "kinesis": {
-            "kinesisSchemaVersion": "1.0",
-            "partitionKey": key,
-            "sequenceNumber": number,
-            "data": data,
-            "approximateArrivalTimestamp": arrival,
-        },
-        "eventSource": "aws:kinesis",
-        "eventVersion": "1.0",
-        "eventID": f"{shard_id}:{number}",
-        "eventName": "aws:kinesis:record",
-        "invokeIdentityArn": facts.invoke_identity_arn,
-        "awsRegion": facts.region,
-        "eventSourceARN": facts.stream_arn,
-    }
-    return Record(number, arrival, key, orjson.dumps(event))
+def to_records(entries: Iterable[Mapping[str, Any]], shard_id: str, facts: RecordFacts) -> Batch:
+    """The records of a GetRecords answer, which is raw JSON, as they stand in the Lambda event (contract D.1).
+
+    Raises one of MALFORMED for what is no record; whether the data are good base64 is left to whoever decodes them.
+    """
+    records = []
+    for entry in entries:
+        number, key, data = entry["SequenceNumber"], entry["PartitionKey"], entry["Data"]
+        arrival = round(float(entry["ApproximateArrivalTimestamp"]), 3)
+        whole = number.isascii() and number.isdigit() and isinstance(key, str) and isinstance(data, str)
+        if not (whole and 0 <= arrival < YEAR_10000):
+            raise ValueError("not a record")
+        event = {
+            "kinesis": {
+                "kinesisSchemaVersion": "1.0",
+                "partitionKey": key,
+                "sequenceNumber": number,
+                "data": data,
+                "approximateArrivalTimestamp": arrival,
+            },
+            "eventSource": "aws:kinesis",
+            "eventVersion": "1.0",
+            "eventID": f"{shard_id}:{number}",
+            "eventName": "aws:kinesis:record",
+            "invokeIdentityArn": facts.invoke_identity_arn,
+            "awsRegion": facts.region,
+            "eventSourceARN": facts.stream_arn,
+        }
+        records.append(Record(number, arrival, key, orjson.dumps(event)))
+    return tuple(records)
 
 
 def server_time(date: str | None, before: float) -> float:
