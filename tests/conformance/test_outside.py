@@ -39,6 +39,7 @@ from tests.support.headrace import mapping, on_failure, run, write
 from tests.support.places import Place, StoredObject, place_with
 from tests.support.world import Seen
 
+pytestmark = pytest.mark.timeout(600)  # one fixture plays all rows of an emulator, with their real waits
 CASES = [
     (source, row)
     for source in ("ministack", "kinesis-local")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from headrace.records import Checkpoint, LaneProgress, head_of
@@ -141,14 +140,14 @@ class Lanes:
         """Whether reading may go on: no lane is full, and nothing waits for old lanes to drain."""
         if self._held:
             return False
-        return not any(map(self._full, self.all)) and self._buffered_bytes < BUFFERED_BYTES
+        return self._buffered_bytes < BUFFERED_BYTES and not any(map(self._full, self.all))
 
     def _full(self, lane: Lane) -> bool:
         return len(lane.buffer) >= BUFFERED_BATCHES * self._limits.size
 
     @property
     def _buffered_bytes(self) -> int:
-        return sum(lane.buffer.record_bytes for lane in self.all)
+        return sum([lane.buffer.record_bytes for lane in self.all])
 
     def _forgo(self) -> None:
         """Lanes that wait for the rest of their head go on without it when reading may not reach it soon, or ever."""
@@ -173,8 +172,10 @@ class Lanes:
     @property
     def oldest(self) -> float | None:
         """Arrival of the oldest record that waits in a buffer."""
-        waiting = [lane.buffer.first for lane in self.all] + [record for record, _ in islice(self._held, 1)]
-        return min((record.arrival for record in waiting if record is not None), default=None)
+        waiting = [record.arrival for lane in self.all if (record := lane.buffer.first) is not None]
+        if self._held:
+            waiting.append(self._held[0][0].arrival)
+        return min(waiting, default=None)
 
     def add(self, records: Iterable[tuple[Record, bool]], now: float) -> None:
         """Takes records in the order they were read, each with whether it is to be delivered or was filtered out."""

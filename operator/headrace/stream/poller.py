@@ -80,6 +80,7 @@ class ShardPoller:
         self._room = asyncio.Event()
         self._room.set()
         self._at_tip = False
+        self._told: Pending | None = None
 
     @property
     def newest(self) -> Checkpoint:
@@ -185,10 +186,14 @@ class ShardPoller:
     def _tell_pending(self, *, at_tip: bool | None = None) -> None:
         self._at_tip = self._at_tip if at_tip is None else at_tip
         arrivals = [each.head[0].arrival for each in self._at_work if each.head]
-        if self._lanes.oldest is not None:
-            arrivals.append(self._lanes.oldest)
+        waiting = self._lanes.oldest
+        if waiting is not None:
+            arrivals.append(waiting)
         window_open = self._lanes.windows.open is not None
-        self._observer(Pending(self._shard_id, min(arrivals, default=None), self._at_tip, window_open))
+        pending = Pending(self._shard_id, min(arrivals, default=None), self._at_tip, window_open)
+        if pending != self._told:
+            self._told = pending
+            self._observer(pending)
 
     # ---- a lane's buffer → its batches, one after the other
 
