@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -16,7 +18,7 @@ from headrace.resources import EVENT_SOURCE_MAPPING, MappingRef, ref_of
 from headrace.stream.stores import CheckpointStore
 from headrace.stream.stores.dynamodb import PIECE, DynamoDBTable
 from headrace.stream.stores.kubernetes import KubernetesStore
-from headrace.stream.stores.sqlite import SqliteFile, SqliteStore
+from headrace.stream.stores.sqlite import LOG_PAGES, SqliteFile, SqliteStore
 from tests.support import aws, clusters, tables
 from tests.support.fake_cluster import FakeCluster
 
@@ -215,3 +217,32 @@ async def test_another_stream_and_another_mapping_have_starts_of_their_own(file:
     assert await other.start() is None
     assert await store.adopt(1000.501, Start())
     assert await store.start() == Start()
+
+
+async def test_a_commit_comes_behind_what_the_files_thread_is_at(file: SqliteFile) -> None:
+    store, began, go_on = SqliteStore(file, "m"), threading.Event(), threading.Event()
+
+    def work() -> list[tuple[object, ...]]:
+        began.set()
+        assert go_on.wait(10)
+        return file.execute("SELECT count(*) FROM checkpoint")
+
+    async with asyncio.TaskGroup() as tasks:
+        counting = tasks.create_task(file.run(work))
+        assert await asyncio.to_thread(began.wait, 10)
+        saving = tasks.create_task(store.save("s", Checkpoint("1")))
+        await asyncio.sleep(0)
+        assert not saving.done()
+        go_on.set()
+    assert counting.result() == [(0,)]
+    assert (await store.load([]))["s"].checkpoint == Checkpoint("1")
+
+
+async def test_the_log_of_a_state_file_does_not_grow_without_end(state: Path) -> None:
+    file = SqliteFile(state)
+    await file.open()
+    store = SqliteStore(file, "m")
+    for number in range(3 * LOG_PAGES):
+        await store.save("s", Checkpoint(str(number)))
+    assert Path(f"{state}-wal").stat().st_size < 4 * LOG_PAGES * 4096
+    await file.aclose()
