@@ -43,6 +43,7 @@ class Reason(StrEnum):
     FUNCTION_ERROR = "FunctionError"
     # store and cluster
     LEASE_LOST = "LeaseLost"
+    LEASE_BROKEN = "LeaseBroken"
     NAME_CONFLICT = "NameConflict"
     API_ERROR = "ApiError"
     NAMESPACE_TERMINATING = "NamespaceTerminating"

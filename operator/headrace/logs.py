@@ -17,6 +17,7 @@ from headrace.stream.events import (
     DiscardDelivered,
     Event,
     Faulted,
+    LeaseBroken,
     Observer,
     RecordsAbandoned,
     RecordsDropped,
@@ -86,7 +87,7 @@ def observer(mapping: str) -> Observer:
                 _call(log, event)
             case DiscardDelivered() | DeliveryFailed() | RecordsDropped():
                 _discard(log, event)
-            case ShardStarted() | ShardFinished() | ShardLost():
+            case ShardStarted() | ShardFinished() | ShardLost() | LeaseBroken():
                 _shard(log, event)
             case Faulted():
                 _fault(log, event)
@@ -96,7 +97,7 @@ def observer(mapping: str) -> Observer:
     return observe
 
 
-def _shard(log: Any, event: ShardStarted | ShardFinished | ShardLost) -> None:
+def _shard(log: Any, event: ShardStarted | ShardFinished | ShardLost | LeaseBroken) -> None:
     match event:
         case ShardStarted(shard_id, after):
             log.info("shard started", shard=shard_id, after=after)
@@ -104,6 +105,8 @@ def _shard(log: Any, event: ShardStarted | ShardFinished | ShardLost) -> None:
             log.info("shard finished", shard=shard_id)
         case ShardLost(shard_id, holder):
             log.warning("shard lost: another poller may read it now", shard=shard_id, holder=holder)
+        case LeaseBroken(shard_id, detail):
+            log.error("the shard waits: its lease is broken", shard=shard_id, error=detail)
 
 
 def _discard(log: Any, event: DiscardDelivered | DeliveryFailed | RecordsDropped) -> None:

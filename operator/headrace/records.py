@@ -177,8 +177,13 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A shard as its lease shows it to every poller; `holder` is None when it was given back, or never taken."""
+    """A shard as its lease shows it to every poller; `holder` is None when it was given back, or never taken.
+
+    `fault` says what is wrong with a lease that cannot be read, so that nobody may take it: its checkpoint and holder
+    are then those that were last known here.
+    """
 
     shard: Shard
     checkpoint: Checkpoint = Checkpoint()
     holder: Holder | None = None
+    fault: str | None = None

@@ -81,6 +81,15 @@ _RFC3339_PATTERN = (
 )
 
 
+def _check_instant(text: str) -> str:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        raise refuse(f"must be {_INSTANT}") from None
+    return text
+
+
+_INSTANT = "a time in UTC with milliseconds, such as 2026-01-31T12:00:00.000Z"
 _LAST_SECOND = 253_402_300_799
 """Of the year 9999."""
 
@@ -138,5 +147,17 @@ EpochSeconds = Annotated[
         }
     ),
 ]
+SequenceNumber = Annotated[
+    str,
+    Field(strict=True, max_length=1024, pattern="^[0-9]+$", json_schema_extra=allowed("a sequence number: digits")),
+]
+_INSTANT_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z$"
+Instant = Annotated[
+    str,
+    Field(strict=True, pattern=_INSTANT_PATTERN),
+    AfterValidator(_check_instant),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": _INSTANT_PATTERN, ALLOWED: _INSTANT}),
+]
+"""A time in one form only, so that texts can be compared."""
 Open = dict[str, Any]
 """A piece of another API (Kubernetes), passed on as it is."""

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from headrace.spec_base import Part, Text, Whole
+from headrace.spec_base import Flag, Instant, Number, Part, SequenceNumber, Text, Whole
 
 Count = Annotated[Whole, Field(ge=0)]
 
@@ -89,14 +89,14 @@ class ShardLeaseSpec(Part):
     """Id of the shard."""
     parents: tuple[Text, ...] = ()
     """Ids of the shards it was split or merged from; they are finished first."""
-    stream_created_at: datetime | None = None
+    stream_created_at: Instant | None = None
     """When the stream was made: one of the same name that was made later is another."""
 
 
 class GivenUpStatus(Part):
     """The last answer to a batch that was given up."""
 
-    at: Annotated[float, Field(ge=0)]
+    at: Annotated[Number, Field(ge=0)]
     """When it was given up, in epoch seconds."""
     status_code: Count | None = None
     """HTTP status of the answer; none came where it is missing."""
@@ -109,9 +109,9 @@ class GivenUpStatus(Part):
 class LaneHead(Part):
     """The batch at the head of a lane."""
 
-    first: Text
+    first: SequenceNumber
     """Sequence number of its first record."""
-    last: Text
+    last: SequenceNumber
     """Sequence number of its last record."""
     count: Count
     """Records in it."""
@@ -124,13 +124,13 @@ class LaneHead(Part):
 class LaneStatus(Part):
     """How far one lane is beyond the checkpoint."""
 
-    factor: Annotated[int, Field(ge=1, le=10)]
+    factor: Annotated[Whole, Field(ge=1, le=10)]
     """Lanes there were when it began."""
-    index: Annotated[int, Field(ge=0, le=9)]
+    index: Annotated[Whole, Field(ge=0, le=9)]
     """Which of them."""
-    sequence_number: Text | None = None
+    sequence_number: SequenceNumber | None = None
     """Every record of this lane up to this one is decided."""
-    open: bool = False
+    open: Flag = False
     """What its keys have behind that is still its own, though the factor has changed."""
     head: LaneHead | None = None
     """Batch that has failed before."""
@@ -143,11 +143,11 @@ class WindowStatus(Part):
     """When it starts, in epoch seconds."""
     end: Count
     """When it ends."""
-    first: Text
+    first: SequenceNumber
     """Sequence number of the record that opened it."""
-    final: bool = False
+    final: Flag = False
     """Its final call is due."""
-    early: bool = False
+    early: Flag = False
     """Its state has grown too large, so that it ends before its time."""
     state: tuple[Text, ...] = ()
     """Names of the WindowStates that hold its state, in order."""
@@ -160,13 +160,13 @@ class ShardLeaseStatus(Part):
     """Poller that holds it."""
     incarnation: Text | None = None
     """Life of that poller."""
-    sequence_number: Text | None = None
+    sequence_number: SequenceNumber | None = None
     """Checkpoint: every record up to this one is decided."""
     lanes: tuple[LaneStatus, ...] = ()
     """Lanes that are further than the checkpoint, or whose batch has failed before."""
     window: WindowStatus | None = None
     """Tumbling window that is open."""
-    finished: bool = False
+    finished: Flag = False
     """The shard has ended and its last record is decided."""
     state: ShardState | None = None
     """What the shard is doing."""

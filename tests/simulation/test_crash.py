@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -91,7 +91,9 @@ class World:
     async def adopt(self, created: float, restart: Start) -> bool:
         return False
 
-    async def load(self, _shards: Sequence[Shard], /) -> Mapping[str, Lease]:
+    async def load(
+        self, _shards: Sequence[Shard], _makes: Callable[[str], bool] | None = None, /
+    ) -> Mapping[str, Lease]:
         return {"shard": Lease(Shard("shard"), self.stored)}
 
     async def take(self, _shard_id: str) -> Checkpoint | None:

@@ -277,7 +277,7 @@ class _Store:
     async def adopt(self, created: float, restart: Start) -> bool:
         return False  # the stream is always the same
 
-    async def load(self, shards: Sequence[Shard], /) -> Mapping[str, Lease]:
+    async def load(self, shards: Sequence[Shard], makes: Callable[[str], bool] | None = None, /) -> Mapping[str, Lease]:
         listed = {shard.shard_id: shard for shard in shards}
         return {
             one: Lease(listed.get(one, Shard(one)), self.world.saved.get(one, Checkpoint()))

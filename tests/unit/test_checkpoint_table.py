@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from headrace.errors import StoreError
+from headrace.errors import Reason, StoreError
 from headrace.poller import Poller, PollerSettings
 from headrace.records import Checkpoint, Holder, Lease, Shard, Window
 from headrace.resources import EVENT_SOURCE_MAPPING, SHARD_LEASE, MappingRef
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 UID = "0e9a2b1c-0000-4000-8000-000000000000"
 REF = MappingRef("shop", "orders", UID)
 ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
-SHARD = Shard("shardId-000000000000")
+SHARD, OTHER = Shard("shardId-000000000000"), Shard("shardId-000000000001")
 LONGEST_RETENTION = 365 * 86_400
 MONTH = 31 * 86_400
 
@@ -48,15 +49,20 @@ class Bench:
         holder = Holder("pod-a", incarnation)
         return KubernetesStore(home, REF, ARN, None, holder, lambda: self.now, PIECE)
 
-    async def held(self) -> KubernetesStore:
+    async def held(self, *shards: Shard) -> KubernetesStore:
         store = self.store()
-        await store.load([SHARD])
-        await store.take(SHARD.shard_id)
+        await store.load(shards or [SHARD])
+        for shard in shards or [SHARD]:
+            await store.take(shard.shard_id)
         return store
 
-    def row(self) -> dict[str, Any]:
-        (row,) = self.table.rows.values()
-        return row
+    def row(self, shard: Shard | None = None) -> dict[str, Any]:
+        """The row of a shard, else the only one."""
+        if shard is None:
+            (row,) = self.table.rows.values()
+            return row
+        key = table_rows.key(UID, SHARD_LEASE, REF.shard_lease_name(ARN, shard.shard_id))
+        return self.table.rows[key["mapping"]["S"], key["object"]["S"]]
 
     @property
     def left(self) -> float:
@@ -150,6 +156,51 @@ async def test_a_row_that_was_written_meanwhile_is_not_put_back_by_its_renewal()
     assert (await bench.store().load([]))[SHARD.shard_id].checkpoint == Checkpoint("7")
 
 
+async def test_a_read_renews_a_few_rows_side_by_side_and_reads_renew_all() -> None:
+    class Slow(FakeTable):
+        now = most = 0
+
+        async def put_item(self, **arguments: Any) -> Any:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0)
+            self.now -= 1
+            return await super().put_item(**arguments)
+
+    table = Slow()
+    bench = Bench(table)
+    shards = [Shard(f"shardId-{number:012}") for number in range(100)]
+    await bench.store().load(shards)
+    bench.now += MONTH
+    table.most = 0
+    reads = 0
+    while any(table_rows.is_aged(row, bench.now) for row in table.rows.values()):
+        before = len(table.written())
+        await bench.store().load([])
+        reads += 1
+        assert len(table.written()) - before <= dynamodb.RENEWED_AT_ONCE
+    assert (reads, table.most) == (7, dynamodb.RENEWED_AT_ONCE)
+
+
+async def test_a_renewal_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mute(FakeTable):
+        mute = False
+
+        async def put_item(self, **arguments: Any) -> Any:
+            if self.mute:
+                await asyncio.Event().wait()
+            return await super().put_item(**arguments)
+
+    table = Mute()
+    bench = Bench(table)
+    store = await bench.held()
+    bench.now += MONTH
+    table.mute = True
+    monkeypatch.setattr(dynamodb, "RENEWAL_PATIENCE", 0.0)
+    async with asyncio.timeout(5):
+        assert SHARD.shard_id in await store.load([SHARD])
+
+
 async def test_no_row_of_a_large_window_is_too_large_for_the_table() -> None:
     import random
 
@@ -160,56 +211,180 @@ async def test_no_row_of_a_large_window_is_too_large_for_the_table() -> None:
     assert 200_000 < max(map(row_bytes, bench.table.written())) < 400 * 1024
 
 
-@pytest.mark.parametrize(
-    "spoilt",
-    [{"body": {"S": "{"}}, {"body": {"S": "[]"}}, {"body": {"S": "{}"}}, {"body": {"B": b""}}, {"version": {"S": "1"}}],
-    ids=["cut", "list", "empty", "binary", "version"],
-)
-async def test_a_row_edited_into_nonsense_is_named_with_what_to_do(spoilt: dict[str, Any]) -> None:
-    bench = Bench()
-    store = await bench.held()
-    bench.row().update(spoilt)
-    name = REF.shard_lease_name(ARN, SHARD.shard_id)
-    with pytest.raises(StoreError, match=rf"the row {UID}/\d, shardleases/{name} is broken; mend it, or delete it"):
-        await store.load([SHARD])
+Spoil = Callable[[dict[str, Any]], object]
+"""Spoils a row."""
 
 
-MISTAKES: dict[str, Callable[[Body], object]] = {
-    "no name": lambda body: body["metadata"].pop("name"),
-    "another name": lambda body: body["metadata"].update(name="another"),
-    "no uid": lambda body: body["metadata"].pop("uid"),
-    "labels": lambda body: body["metadata"].update(labels=["x"]),
-    "no spec": lambda body: body.pop("spec"),
-    "spec": lambda body: body.update(spec="x"),
-    "no shard": lambda body: body["spec"].pop("shardId"),
-    "shard": lambda body: body["spec"].update(shardId=5),
-    "parents": lambda body: body["spec"].update(parents=5),
-    "time": lambda body: body["spec"].update(streamCreatedAt=5),
-    "status": lambda body: body.update(status=[1]),
-    "checkpoint": lambda body: body["status"].update(sequenceNumber=5),
-    "holder": lambda body: body["status"].update(holder={}),
-    "lanes": lambda body: body["status"].update(lanes=3),
-    "lane": lambda body: body["status"].update(lanes=[{}]),
-    "window": lambda body: body["status"].update(window={"start": 0}),
+def body(edit: Callable[[Body], object]) -> Spoil:
+    """Spoils what is in a row's body."""
+
+    def spoil(row: dict[str, Any]) -> None:
+        own = json.loads(row["body"]["S"])
+        edit(own)
+        row["body"] = {"S": json.dumps(own)}
+
+    return spoil
+
+
+NO_BODY = "body: must be a text with a JSON object that has metadata"
+NO_VERSION = "version: must be a whole number"
+NO_PLACE = "body.metadata.name: must be that of the row's key, and the row where it belongs"
+BROKEN: dict[str, tuple[Spoil, str]] = {
+    "cut": (lambda row: row.update(body={"S": "{"}), NO_BODY),
+    "a list": (lambda row: row.update(body={"S": "[]"}), NO_BODY),
+    "empty": (lambda row: row.update(body={"S": "{}"}), NO_BODY),
+    "binary": (lambda row: row.update(body={"B": b""}), NO_BODY),
+    "no body": (lambda row: row.pop("body"), NO_BODY),
+    "no version": (lambda row: row.pop("version"), NO_VERSION),
+    "version as a text": (lambda row: row.update(version={"S": "1"}), NO_VERSION),
+    "half a version": (lambda row: row.update(version={"N": "1.5"}), NO_VERSION),
+    "metadata": (body(lambda own: own.update(metadata=5)), NO_BODY),
+    "no name": (body(lambda own: own["metadata"].pop("name")), "body.metadata.name: is required"),
+    "another name": (body(lambda own: own["metadata"].update(name="another")), NO_PLACE),
+    "no uid": (body(lambda own: own["metadata"].pop("uid")), "body.metadata.uid: is required"),
+    "labels": (body(lambda own: own["metadata"].update(labels=["x"])), "body.metadata.labels: must be"),
+    "no spec": (body(lambda own: own.pop("spec")), "body.spec: is required"),
+    "spec": (body(lambda own: own.update(spec="x")), "body.spec: must be"),
+    "no shard": (body(lambda own: own["spec"].pop("shardId")), "body.spec.shardId: is required"),
+    "shard": (body(lambda own: own["spec"].update(shardId=5)), "body.spec.shardId: must be a text"),
+    "another shard": (
+        body(lambda own: own["spec"].update(shardId=OTHER.shard_id)),
+        "its spec is that of another mapping",
+    ),
+    "another mapping": (body(lambda own: own["spec"].update(mappingUid="x")), "its spec is that of another mapping"),
+    "another stream": (body(lambda own: own["spec"].update(eventSourceArn="x")), "its spec is that of another mapping"),
+    "parents": (body(lambda own: own["spec"].update(parents=5)), "body.spec.parents: must be a list"),
+    "time": (body(lambda own: own["spec"].update(streamCreatedAt=5)), "body.spec.streamCreatedAt: must be a time"),
+    "no time": (body(lambda own: own["spec"].update(streamCreatedAt="2026-13-01T00:00:00.000Z")), "must be a time"),
+    "status": (body(lambda own: own.update(status=[1])), "body.status: must be"),
+    "checkpoint": (body(lambda own: own["status"].update(sequenceNumber=5)), "body.status.sequenceNumber: must be"),
+    "no number": (body(lambda own: own["status"].update(sequenceNumber="4x")), "body.status.sequenceNumber: must be"),
+    "finished": (body(lambda own: own["status"].update(finished="no")), "body.status.finished: must be true or false"),
+    "holder": (body(lambda own: own["status"].update(holder={})), "body.status.holder: must be a text"),
+    "lanes": (body(lambda own: own["status"].update(lanes=3)), "body.status.lanes: must be a list"),
+    "lane": (body(lambda own: own["status"].update(lanes=[{}])), r"body.status.lanes\[0\].factor: is required"),
+    "lane beyond": (
+        body(lambda own: own["status"].update(lanes=[{"factor": 2, "index": 2}])),
+        "status.lanes: index must be below factor",
+    ),
+    "window": (body(lambda own: own["status"].update(window={"start": 0})), "body.status.window.end: is required"),
 }
-"""What an API server would have refused, by its name."""
+"""What may lie in a row that somebody edited, and what is said of it."""
+every_way = pytest.mark.parametrize(("spoil", "said"), BROKEN.values(), ids=BROKEN)
 
 
-@pytest.mark.parametrize("spoil", MISTAKES.values(), ids=MISTAKES)
-async def test_what_an_api_server_would_refuse_stops_nothing_but_its_store(spoil: Callable[[Body], object]) -> None:
+def spoil_first(bench: Bench, spoil: Spoil) -> dict[str, Any]:
+    """Edits the row of SHARD as somebody does who raises its version, as the docs say; gives it as it was."""
+    row = bench.row(SHARD)
+    before = copy.deepcopy(row)
+    row["version"] = {"N": str(int(row["version"]["N"]) + 1)}
+    spoil(row)
+    return before
+
+
+@every_way
+async def test_a_broken_row_is_told_with_its_shard_and_costs_no_other(spoil: Spoil, said: str) -> None:
     bench = Bench()
-    store = await bench.held()
-    body = json.loads(bench.row()["body"]["S"])
-    spoil(body)
-    version = int(bench.row()["version"]["N"]) + 1
-    bench.row().update(body={"S": json.dumps(body)}, version={"N": str(version)})
-    for calling in (
-        store.load([SHARD]),
-        store.save(SHARD.shard_id, Checkpoint("7")),
-        store.regain(Holder("pod-a", "2")),
-    ):
-        with pytest.raises(StoreError, match="is broken; mend it, or delete it"):
-            await calling
+    writer = await bench.held(SHARD, OTHER)
+    await writer.save(SHARD.shard_id, Checkpoint("5"))
+    await writer.save(OTHER.shard_id, Checkpoint("7"))
+    spoil_first(bench, spoil)
+    store = bench.store("2")
+    before = dict(bench.table.rows)
+    leases = await store.load([SHARD, OTHER])
+    fault = leases[SHARD.shard_id].fault or ""
+    assert leases[SHARD.shard_id].shard == SHARD
+    assert re.search(said, fault)
+    assert REF.shard_lease_name(ARN, SHARD.shard_id) in fault
+    assert "mend it, or delete it, with which its shard starts anew from spec.startingPosition" in fault
+    assert bench.table.rows == before, "nothing is made anew"
+    assert leases[OTHER.shard_id].fault is None
+    assert await store.take(OTHER.shard_id) == Checkpoint("7")
+
+
+@every_way
+async def test_a_row_that_is_mended_is_taken_with_its_checkpoint(spoil: Spoil, said: str) -> None:
+    bench = Bench()
+    await (await bench.held(SHARD)).save(SHARD.shard_id, Checkpoint("5"))
+    before = spoil_first(bench, spoil)
+    store = bench.store("2")
+    await store.load([SHARD])
+    bench.table.rows.clear()
+    bench.table.rows[before["mapping"]["S"], before["object"]["S"]] = before
+    assert (await store.load([SHARD]))[SHARD.shard_id].fault is None
+    assert await store.take(SHARD.shard_id) == Checkpoint("5")
+
+
+@every_way
+async def test_a_row_that_is_broken_under_its_holder_is_written_again_once_it_is_mended(
+    spoil: Spoil, said: str
+) -> None:
+    bench = Bench()
+    store = await bench.held(SHARD, OTHER)
+    before = spoil_first(bench, spoil)
+    with pytest.raises(StoreError) as error:
+        await store.save(SHARD.shard_id, Checkpoint("9"))
+    assert error.value.reason is Reason.LEASE_BROKEN
+    lease = (await store.load([SHARD, OTHER]))[SHARD.shard_id]
+    assert (lease.holder, lease.fault is None) == (Holder("pod-a", "1"), False), "nobody else can have it"
+    await store.save(OTHER.shard_id, Checkpoint("7"))
+    bench.row(SHARD).update(before)
+    await store.save(SHARD.shard_id, Checkpoint("9"))
+    assert (await bench.store().load([]))[SHARD.shard_id].checkpoint == Checkpoint("9")
+
+
+@every_way
+async def test_after_a_gap_a_broken_row_is_lost_and_holds_up_no_other(spoil: Spoil, said: str) -> None:
+    bench = Bench()
+    store = await bench.held(SHARD, OTHER)
+    spoil_first(bench, spoil)
+    assert await store.regain(Holder("pod-a", "2")) == {SHARD.shard_id}
+    await store.save(OTHER.shard_id, Checkpoint("7"))
+    lease = (await store.load([SHARD, OTHER]))[SHARD.shard_id]
+    assert (lease.holder, lease.fault is None) == (None, False)
+
+
+async def test_a_row_that_breaks_between_a_look_and_a_take_is_not_taken() -> None:
+    bench = Bench()
+    await bench.held(SHARD)
+    store = bench.store("2")
+    await store.load([SHARD])
+    spoil_first(bench, BROKEN["cut"][0])
+    assert await store.take(SHARD.shard_id) is None
+
+
+async def test_a_broken_row_of_a_shard_that_is_not_listed_goes_by_its_own_name() -> None:
+    bench = Bench()
+    await bench.held(SHARD)
+    spoil_first(bench, BROKEN["cut"][0])
+    name = REF.shard_lease_name(ARN, SHARD.shard_id)
+    leases = await bench.store("2").load([OTHER])
+    assert {one: lease.fault is not None for one, lease in leases.items()} == {name: True, OTHER.shard_id: False}
+
+
+async def test_a_row_in_another_rows_place_is_told_and_the_right_one_counts() -> None:
+    bench = Bench()
+    await (await bench.held(SHARD)).save(SHARD.shard_id, Checkpoint("5"))
+    stray = copy.deepcopy(bench.row(SHARD))
+    (here,) = {stray["mapping"]["S"]}
+    stray["mapping"]["S"] = next(one for one in table_rows.partitions(UID) if one != here)
+    bench.table.rows[stray["mapping"]["S"], stray["object"]["S"]] = stray
+    store = bench.store("2")
+    assert (await store.load([SHARD]))[SHARD.shard_id].checkpoint == Checkpoint("5")
+    assert await store.take(SHARD.shard_id) == Checkpoint("5")
+
+
+async def test_a_broken_state_of_a_window_costs_its_shard_only_and_is_told_with_what_to_do() -> None:
+    bench = Bench()
+    writer = await bench.held(SHARD, OTHER)
+    await writer.save(SHARD.shard_id, Checkpoint("1", window=Window(60, 120, "1", b"{}")))
+    (state,) = [row for (_, name), row in bench.table.rows.items() if name.startswith("windowstates/")]
+    state["body"] = {"S": "{"}
+    store = bench.store("2")
+    await store.load([SHARD, OTHER])
+    with pytest.raises(StoreError, match=r"are gone or broken; bring them back, or take status\.window away"):
+        await store.take(SHARD.shard_id)
+    assert await store.take(OTHER.shard_id) == Checkpoint()
 
 
 async def test_an_end_that_is_no_whole_number_is_one_all_the_same() -> None:

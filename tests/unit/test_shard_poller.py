@@ -105,7 +105,7 @@ class Store:
     async def adopt(self, created: float, restart: Start) -> bool:
         return False
 
-    async def load(self, shards: Sequence[Shard], /) -> Mapping[str, Lease]:
+    async def load(self, shards: Sequence[Shard], makes: Callable[[str], bool] | None = None, /) -> Mapping[str, Lease]:
         return {shard.shard_id: Lease(shard) for shard in shards}
 
     async def take(self, shard_id: str) -> Checkpoint | None:

@@ -64,6 +64,17 @@ class ShardLost:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseBroken:
+    """A shard's lease cannot be read, so that nobody takes the shard until it is mended; the detail says how.
+
+    `shard_id` is the lease's own name where its shard is not known.
+    """
+
+    shard_id: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordsPolled:
     """A read of a shard; `behind` in seconds."""
 
@@ -229,6 +240,7 @@ Event = (
     | ShardFinished
     | ShardStopped
     | ShardLost
+    | LeaseBroken
     | RecordsPolled
     | RecordsFiltered
     | Pending

@@ -21,6 +21,7 @@ from headrace.stream.events import (
     ConditionType,
     Event,
     Faulted,
+    LeaseBroken,
     Observer,
     RecordsAbandoned,
     RecordsTrimmed,
@@ -42,7 +43,7 @@ from headrace.stream.waiting import first
 from headrace.stream.working import keep_working
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from headrace.records import Polled
     from headrace.spec import EventSourceMapping
@@ -115,6 +116,8 @@ class MappingRun:
     """The shards whose leases were there when they were read last."""
     missing: frozenset[str] = frozenset()
     """The shards that had no lease then."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """The faults of leases that were told since the last listing, by shard."""
     listed: Sequence[Shard] = ()
     listed_at: float = float("-inf")
     unlisted: bool = True
@@ -180,13 +183,16 @@ class MappingRun:
         self.membership.news.clear()
         self.relist.clear()
         settled = True
+        failed: list[BaseException] = []
         if self.listed:
-            settled = await self._assign(tasks)  # what a shard's end has named need not wait for the listing
+            settled, failed = await self._assign(tasks)  # what a shard's end has named need not wait for the listing
         if self.unlisted:
             if not await self._list():
                 return 0.0
             self.unlisted = False
-            settled = await self._assign(tasks)
+            settled, failed = await self._assign(tasks)
+        for error in failed:  # what keeps one shard from being taken has held up no other, nor the listing
+            raise error
         rest = LISTING_INTERVAL - (time.monotonic() - self.listed_at)
         least, each = (SETTLED_INTERVAL, SETTLED_PER_SHARD) if settled else (UNSETTLED_INTERVAL, UNSETTLED_PER_SHARD)
         return min(rest, max(least, each * len(self.known)))
@@ -198,6 +204,7 @@ class MappingRun:
             self._end()
             return False
         self.listed = await self.source.shards()
+        self.broken.clear()
         for shard in self.listed:
             self.children.pop(shard.shard_id, None)
         self._condition(ConditionType.SOURCE_REACHABLE, None)
@@ -223,16 +230,21 @@ class MappingRun:
         at_timestamp = spec.starting_position is StartingPosition.AT_TIMESTAMP
         return Start(spec.starting_position_timestamp) if at_timestamp else Start()
 
-    async def _assign(self, tasks: asyncio.TaskGroup) -> bool:
-        """Reads the leases, then starts and leaves shards as it falls to this poller; True once all is in its place."""
+    async def _assign(self, tasks: asyncio.TaskGroup) -> tuple[bool, list[BaseException]]:
+        """Reads the leases, then starts and leaves shards as it falls to this poller.
+
+        True once all is in its place; and what has kept single shards from being taken.
+        """
         shards = tuple((self.children | {shard.shard_id: shard for shard in self.listed}).values())
         start = await self.store.start() or await self.store.pin(await self._resolve_start())
         leases = await self._leases(shards)
+        failed = await self._end_expired(shards, leases)
         checkpoints = {shard_id: lease.checkpoint for shard_id, lease in leases.items()}
         startable = lineage.startable(shards, checkpoints)
         ready = [shard for shard in startable if shard.shard_id in leases]
         self.lose([one for one in self.running if not self.membership.may_run(leases[one].holder)])
-        claims = [Claim(shard.shard_id, leases[shard.shard_id].holder) for shard in ready]
+        whole = [shard.shard_id for shard in ready if leases[shard.shard_id].fault is None]
+        claims = [Claim(shard_id, leases[shard_id].holder) for shard_id in whole]
         giving = {shard_id for shard_id, one in self.running.items() if one.leave.is_set()}
         moves = self.membership.decide(claims, self.running.keys(), giving)
         for shard_id in moves.give:
@@ -242,10 +254,8 @@ class MappingRun:
         taken = await asyncio.gather(*taking, return_exceptions=True)
         unfinished = [shard for shard in shards if not checkpoints.get(shard.shard_id, Checkpoint()).finished]
         self.observer(ShardsListed(len(unfinished), len(unfinished) - len(ready)))
-        for error in taken:  # what keeps one from being taken has held up no other
-            if error is not None:
-                raise error
-        return moves.settled and len(ready) == len(startable)
+        failed += [error for error in taken if error is not None]
+        return moves.settled and len(ready) == len(startable), failed
 
     async def _start(self, tasks: asyncio.TaskGroup, shard: Shard, start: Start) -> None:
         """Takes a shard, unless its lease has changed, and begins to read it."""
@@ -256,30 +266,51 @@ class MappingRun:
             self.observer(ShardStarted(shard.shard_id, checkpoint.sequence_number))
             tasks.create_task(self._keep_shard(shard.shard_id, checkpoint, start))
 
-    async def _leases(self, shards: Sequence[Shard]) -> Mapping[str, Lease]:
-        """Every shard's lease; one that is being read here has one whatever the source lists and the store has yet.
-
-        A parent that nobody reads and the source has forgotten has no record left: it is finished as it is, and told.
-        """
+    async def _leases(self, shards: Sequence[Shard]) -> dict[str, Lease]:
+        """Every shard's lease; one that is being read here has one whatever the source lists and the store has yet."""
         reading = {shard_id: Lease(self.shards[shard_id]) for shard_id in self.running}
-        leases = reading | dict(await self.store.load([shard for shard in shards if self._makes(shard.shard_id)]))
+        leases = reading | dict(await self.store.load(shards, self._makes))
         self.missing = frozenset(shard.shard_id for shard in shards) - leases.keys()
         if new := leases.keys() - self.known:
             self.membership.tell_change()
             if self.known and new - {shard.shard_id for shard in shards}:
                 self.relist.set()  # another poller knows of shards that were not listed here yet
         self.known = frozenset(leases)
-        for shard_id in lineage.expired(shards, {one: lease.checkpoint for one, lease in leases.items()}):
-            lease = leases[shard_id]
-            if shard_id in self.running or not self.membership.is_free(lease.holder):
-                continue
-            if await self.store.take(shard_id) is not None:
-                after = lease.checkpoint.sequence_number
-                leases[shard_id] = replace(lease, checkpoint=Checkpoint(after, finished=True))
-                await self.store.save(shard_id, leases[shard_id].checkpoint)
-                await self.store.release(shard_id)
-                self.observer(RecordsTrimmed(shard_id, Gap(after, None)))
+        for shard_id, lease in leases.items():
+            self._tell_broken(shard_id, lease.fault)
         return leases
+
+    def _tell_broken(self, shard_id: str, fault: str | None) -> None:
+        """Tells of a lease that is broken, from one of the pollers, and again with each listing while it lasts."""
+        if fault is not None and self.broken.get(shard_id) != fault and self.membership.falls_to_us(shard_id):
+            self.broken[shard_id] = fault
+            self.observer(LeaseBroken(shard_id, fault))
+
+    async def _end_expired(self, shards: Sequence[Shard], leases: dict[str, Lease]) -> list[BaseException]:
+        """Parents that nobody reads and the source has forgotten have no record left: finished as they are, and told.
+
+        Gives what has kept some of them from it; their children wait.
+        """
+        forgotten = lineage.expired(shards, {one: lease.checkpoint for one, lease in leases.items()})
+        free = [
+            one
+            for one in forgotten
+            if one not in self.running and leases[one].fault is None and self.membership.is_free(leases[one].holder)
+        ]
+        ends = await asyncio.gather(*(self._end_one(leases[one]) for one in free), return_exceptions=True)
+        leases |= {one: end for one, end in zip(free, ends, strict=True) if isinstance(end, Lease)}
+        return [end for end in ends if isinstance(end, BaseException)]
+
+    async def _end_one(self, lease: Lease) -> Lease:
+        """The lease as it is after that: finished, unless it has changed since it was read."""
+        shard_id, after = lease.shard.shard_id, lease.checkpoint.sequence_number
+        if await self.store.take(shard_id) is None:
+            return lease
+        ended = replace(lease, checkpoint=Checkpoint(after, finished=True))
+        await self.store.save(shard_id, ended.checkpoint)
+        await self.store.release(shard_id)
+        self.observer(RecordsTrimmed(shard_id, Gap(after, None)))
+        return ended
 
     def _makes(self, shard_id: str) -> bool:
         """Whether a lease is made here where it is missing: a child of what ended here, our part, what others left."""

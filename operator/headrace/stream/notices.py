@@ -12,6 +12,7 @@ from headrace.notice import WARNING, Notice
 from headrace.stream.events import (
     DiscardDelivered,
     Event,
+    LeaseBroken,
     RecordsAbandoned,
     RecordsDropped,
     RecordsTrimmed,
@@ -51,6 +52,8 @@ def notice_of(event: Event) -> Notice | None:
         case ShardLost(shard_id, holder):
             text = f"{shard_id}: {holder or 'nobody'} holds it now; what was in flight here may come again there"
             return Notice(Reason.SHARD_LOST, WARNING, text, shard_id)
+        case LeaseBroken(shard_id, detail):
+            return Notice(Reason.LEASE_BROKEN, WARNING, f"{shard_id}: it waits, and others go on: {detail}", shard_id)
         case _:
             return None
 

@@ -37,17 +37,20 @@ async def keep_working(
     """
     failures = 0
     while not permit.leave.is_set():
-        poller = open_poller(checkpoint)
+        poller: ShardPoller | None = None
         try:
+            poller = open_poller(checkpoint)
             finished = await _until_lost(poller, permit.lost, shard_id)
-        except ExceptionGroup as group:
-            if (lost := group.subgroup(LeaseLost)) is not None:
-                raise _innermost(lost) from group
+        except Exception as error:  # a checkpoint that cannot be gone on from costs no other shard
+            if (lost := _loss_in(error)) is not None:
+                raise lost from error
             failures += 1
             pause = backoff(failures, LONGEST_PAUSE)
-            observer(Faulted(f"shard {shard_id}", group, pause))
-            checkpoint = poller.newest
-            await first(pause, permit.leave)
+            observer(Faulted(f"shard {shard_id}", error, pause))
+            checkpoint = poller.newest if poller is not None else checkpoint
+            await first(pause, permit.leave, permit.lost)
+            if permit.lost.is_set():
+                raise LeaseLost(shard_id) from error
         else:
             return finished, poller.undecided
     return False, ()
@@ -67,5 +70,8 @@ async def _until_lost(poller: ShardPoller, lost: asyncio.Event, shard_id: str) -
     return finished
 
 
-def _innermost(group: BaseException) -> BaseException:
-    return _innermost(group.exceptions[0]) if isinstance(group, BaseExceptionGroup) else group
+def _loss_in(error: BaseException) -> BaseException | None:
+    """A LeaseLost among what has gone wrong."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_loss_in, error.exceptions)), None)
+    return error if isinstance(error, LeaseLost) else None

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from headrace.cluster import ClusterError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from headrace.cluster import Body
     from headrace.records import Checkpoint, Lease, Shard, Start
     from headrace.resources import Kind
+
+
+MENDING = "mend it, or delete it, with which its shard starts anew from spec.startingPosition"
+"""What to do about a lease that is broken."""
+
+
+class BrokenObject(ClusterError):
+    """An object is there and cannot be read, as after an edit by hand; `name` is its own."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message, 422)
+        self.name = name
 
 
 class Objects(Protocol):
@@ -19,11 +33,11 @@ class Objects(Protocol):
     """
 
     async def find(self, kind: Kind, namespace: str, name: str, /) -> Body | None:
-        """One object, None when it is not there."""
+        """One object, None when it is not there; raises BrokenObject."""
         ...
 
-    async def select(self, kind: Kind, namespace: str | None, selector: str = "", /) -> list[Body]:
-        """The objects that a selector finds."""
+    async def select(self, kind: Kind, namespace: str | None, selector: str = "", /) -> Sequence[Body | BrokenObject]:
+        """The objects that a selector finds, one that is broken as what is wrong with it."""
         ...
 
     async def create(self, kind: Kind, body: Body) -> Body:
@@ -64,10 +78,12 @@ class CheckpointStore(Protocol):
         """
         ...
 
-    async def load(self, shards: Sequence[Shard], /) -> Mapping[str, Lease]:
-        """The lease of every shard of `shards` and of every other one that is stored; makes those that are missing.
+    async def load(self, shards: Sequence[Shard], makes: Callable[[str], bool] | None = None, /) -> Mapping[str, Lease]:
+        """The lease of every shard of `shards` and of every other one that is stored, by shard.
 
-        A window is not read; `take` does. A lease of a stream made later than the one adopted is left out.
+        Of those that are missing it makes the ones whose id `makes` takes, all without it. A window is not read; `take`
+        does. A lease of a stream made later than the one adopted is left out. One that is broken has a fault, and
+        cannot be taken; where its shard is not among `shards` its own name stands for the shard's.
         """
         ...
 

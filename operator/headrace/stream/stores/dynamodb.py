@@ -7,6 +7,7 @@ does by resource versions. `table_rows.py` says what a row is.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 import uuid
 from contextlib import suppress
@@ -17,10 +18,11 @@ from botocore.exceptions import ClientError
 from headrace.cluster import ClusterError, Conflict
 from headrace.errors import Reason
 from headrace.stream.aws import FAILURES, Client, reason_of
+from headrace.stream.stores import MENDING, BrokenObject
 from headrace.stream.stores import table_rows as rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from headrace.cluster import Body
     from headrace.resources import Kind, MappingRef
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 READ_TIMEOUT = 10.0
 """Seconds for one request."""
+RENEWED_AT_ONCE = 16
+"""Rows that one read renews at most, side by side: a thousand are renewed within an hour of reads."""
+RENEWAL_PATIENCE = 2.0
+"""Seconds for which a read waits for that."""
 PIECE = 280_000
 """Compressed bytes of a window's state in one row: as base64 and with its key below DynamoDB's 400 KB."""
 _UNLIKELY = 128 - 48
@@ -64,16 +70,21 @@ class DynamoDBTable:
         """One object as it is now, None when it is not there."""
         key = rows.key(self._mapping.uid, kind, name)
         answer = await self._call("get_item", Key=key, ConsistentRead=True)
-        return self._body(kind, answer["Item"]) if answer.get("Item") else None
+        if not answer.get("Item"):
+            return None
+        body = self._judged(kind, answer["Item"])
+        if isinstance(body, BrokenObject):
+            raise body
+        return body
 
-    async def select(self, kind: Kind, _namespace: str | None, selector: str = "") -> list[Body]:
+    async def select(self, kind: Kind, _namespace: str | None, selector: str = "") -> list[Body | BrokenObject]:
         """The mapping's objects of a kind as they are now; of one ShardLease, where the selector names one."""
         prefix = rows.prefix(kind, selector)
         pages = await asyncio.gather(*(self._query(one, prefix) for one in rows.partitions(self._mapping.uid)))
-        found = [item for items in pages for item in items]
-        bodies = [self._body(kind, item) for item in found]
-        await self._renew([item for item in found if rows.is_aged(item, self._clock())])
-        return bodies
+        found = [(item, self._judged(kind, item)) for items in pages for item in items]
+        whole = [item for item, body in found if not isinstance(body, BrokenObject)]
+        await self._renew([item for item in whole if rows.is_aged(item, self._clock())])
+        return [body for _, body in found]
 
     async def _query(self, partition: str, prefix: str) -> list[Item]:
         query: dict[str, Any] = {
@@ -92,12 +103,16 @@ class DynamoDBTable:
                 return found
             query["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
-    async def _renew(self, items: list[Item]) -> None:
-        """Puts off the end of rows that nobody writes. Months are left: what fails is done with a later read."""
-        with suppress(ClusterError):
-            for item in items:
-                with suppress(Conflict):  # written meanwhile: that has renewed it
-                    await self._put(rows.renewed(item, self._clock()), rows.version_of(item))
+    async def _renew(self, items: Sequence[Item]) -> None:
+        """Puts off the end of some rows that nobody writes, others at each poller and read: months are left for all."""
+        chosen = random.sample(items, min(RENEWED_AT_ONCE, len(items)))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RENEWAL_PATIENCE):
+                await asyncio.gather(*map(self._renewed, chosen))
+
+    async def _renewed(self, item: Item) -> None:
+        with suppress(ClusterError):  # most of all: written meanwhile, which has renewed it
+            await self._put(rows.renewed(item, self._clock()), rows.version_of(item))
 
     async def create(self, kind: Kind, body: Body) -> Body:
         """Raises Conflict when an object of that name is there."""
@@ -136,15 +151,12 @@ class DynamoDBTable:
             }
         await self._call("put_item", Item=item, **condition)
 
-    def _body(self, kind: Kind, item: Item) -> Body:
+    def _judged(self, kind: Kind, item: Item) -> Body | BrokenObject:
         try:
             return rows.body_of(self._mapping, kind, item)
         except ValueError as error:
-            sentence = (
-                f"DynamoDB table {self._table}: the row {rows.name_of(item)} is broken; mend it, or delete it,"
-                " with which its shard starts anew from spec.startingPosition"
-            )
-            raise ClusterError(sentence, 422) from error
+            place = f"DynamoDB table {self._table}: the row {rows.place_of(item)} is broken: {error}"
+            return BrokenObject(rows.name_of(kind, item), f"{place}; {MENDING}")
 
     async def _call(self, operation: str, **arguments: Any) -> Any:
         try:

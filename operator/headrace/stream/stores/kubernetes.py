@@ -11,23 +11,25 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from headrace.cluster import ClusterError, ObjectNotFound
+from headrace.cluster import ClusterError
 from headrace.errors import LeaseLost, Reason, StoreError
 from headrace.records import Checkpoint, Holder, Lease, Shard, Start
 from headrace.resources import SHARD_LEASE, MappingRef
 from headrace.stream.instants import instant
 from headrace.stream.progress import HELD, ShardFacts
+from headrace.stream.stores import MENDING, BrokenObject
 from headrace.stream.stores.lease_status import (
     AVAILABLE,
     FINISHED,
     WAITING,
     advanced,
     checkpoint_of,
+    fault_of,
     holder_of,
     released,
     state_names,
@@ -36,10 +38,11 @@ from headrace.stream.stores.lease_status import (
     with_facts,
     without_age,
 )
+from headrace.stream.stores.store_errors import most_telling, told_as_store_error
 from headrace.stream.stores.window_states import PIECE, WindowStates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from headrace.cluster import Body
     from headrace.records import Window
@@ -113,31 +116,48 @@ class KubernetesStore:
     async def adopt(self, created: float, _restart: Start) -> bool:
         """Leases of another stream of this name count as made by nobody; each is written anew when it is taken."""
         mark = instant(created)
-        marks = {body["spec"].get("streamCreatedAt") for body in (await self._find()).values()} - {None}
+        found, _ = await self._find()
+        marks = {body["spec"].get("streamCreatedAt") for body in found.values()} - {None}
         if mark != self._created:
             await self.aclose()
             self._created = mark
         return bool(marks) and mark not in marks
 
-    async def _find(self) -> dict[str, Body]:
-        """The leases of the mapping and its stream's name, by shard."""
-        with _told_as_store_error():
-            bodies = await self._cluster.select(SHARD_LEASE, self._mapping.namespace, self._mapping.selector)
-        return {body["spec"]["shardId"]: body for body in bodies if self._is_ours(body)}
+    async def _find(self) -> tuple[dict[str, Body], dict[str, BrokenObject]]:
+        """The leases of the mapping and its stream's name by shard, and those that are broken by their names."""
+        with told_as_store_error():
+            there = await self._cluster.select(SHARD_LEASE, self._mapping.namespace, self._mapping.selector)
+        judged = [self._judged(one) for one in there if isinstance(one, BrokenObject) or self._is_ours(one)]
+        bodies = [one for one in judged if not isinstance(one, BrokenObject)]
+        broken = {one.name: one for one in judged if isinstance(one, BrokenObject)}
+        return {body["spec"]["shardId"]: body for body in bodies}, broken
 
-    async def load(self, shards: Sequence[Shard]) -> Mapping[str, Lease]:
+    def _judged(self, lease: Body | BrokenObject) -> Body | BrokenObject:
+        """A lease under a name of ours, or what is wrong with it that its schema allows."""
+        if isinstance(lease, BrokenObject):
+            return lease
+        name, fault = lease["metadata"]["name"], fault_of(lease)
+        if not self._is_ours(lease) or name != self._name(lease["spec"]["shardId"]):
+            fault = "its spec is that of another mapping, stream or shard"
+        return lease if fault is None else BrokenObject(name, f"the ShardLease {name} is broken: {fault}; {MENDING}")
+
+    async def load(self, shards: Sequence[Shard], makes: Callable[[str], bool] | None = None) -> Mapping[str, Lease]:
         """Every lease, the missing ones made first, held by nobody."""
-        found = await self._find()
-        missing = [shard for shard in shards if shard.shard_id not in found]
+        found, broken = await self._find()
+        listed = {shard.shard_id: shard for shard in shards}
+        names = {self._name(shard_id): shard_id for shard_id in (*listed, *self._leases)} if broken else {}
+        faults = {names.get(name, name): one.message for name, one in broken.items()}
+        missing = [shard for shard in shards if shard.shard_id not in found and shard.shard_id not in faults]
+        missing = [shard for shard in missing if makes is None or makes(shard.shard_id)]
         if missing:
             finished = {shard_id for shard_id, body in found.items() if checkpoint_of(body).finished}
             made = await self._make(
                 {one: AVAILABLE if finished.issuperset(one.parents) else WAITING for one in missing}
             )
-            found |= {body["spec"]["shardId"]: body for body in made}
+            found |= {shard_id: one for shard_id, one in made.items() if not isinstance(one, BrokenObject)}
+            faults |= {shard_id: one.message for shard_id, one in made.items() if isinstance(one, BrokenObject)}
         self._found = {shard_id: body for shard_id, body in found.items() if not self._is_newer(body)}
-        listed = {shard.shard_id: shard for shard in shards}
-        return {
+        whole = {
             shard_id: Lease(
                 listed.get(shard_id) or Shard(shard_id, tuple(body["spec"].get("parents") or ())),
                 checkpoint_of(body) if self._is_current(body) else Checkpoint(),
@@ -145,14 +165,22 @@ class KubernetesStore:
             )
             for shard_id, body in self._found.items()
         }
+        return {one: self._faulty(listed.get(one) or Shard(one), fault) for one, fault in faults.items()} | whole
 
-    async def _make(self, states: Mapping[Shard, str]) -> list[Body]:
+    def _faulty(self, shard: Shard, fault: str) -> Lease:
+        """A lease that is broken; one that is held here stays so until a write of it says something else."""
+        lease = self._leases.get(shard.shard_id)
+        if lease is None:
+            return Lease(shard, fault=fault)
+        return Lease(shard, checkpoint_of(lease.body), holder_of(lease.body), fault)
+
+    async def _make(self, states: Mapping[Shard, str]) -> dict[str, Body | BrokenObject]:
         try:
             async with asyncio.TaskGroup() as tasks:
-                making = [tasks.create_task(self._create(shard, state)) for shard, state in states.items()]
+                making = {one.shard_id: tasks.create_task(self._create(one, state)) for one, state in states.items()}
         except ExceptionGroup as group:
-            raise _most_telling(group) from group
-        return [task.result() for task in making]
+            raise most_telling(group) from group
+        return {shard_id: task.result() for shard_id, task in making.items()}
 
     async def take(self, shard_id: str) -> Checkpoint | None:
         """One compare-and-swap on the version that was loaded, whoever held it; none for what is held already.
@@ -161,17 +189,22 @@ class KubernetesStore:
         """
         lease = self._leases.get(shard_id)
         if lease is None:
-            holder = self._holder
-            body = await self._seize(self._found[shard_id], holder)
-            if body is None:
-                return None
-            names = state_names(body)
-            with _told_as_store_error():
-                state = await self._states.read(body["metadata"]["name"], names) if names else b""
-            if holder != self._holder:
-                return None  # a gap came in between: taken in the name of a life that is over
-            lease = self._leases[shard_id] = _Lease(body, window_of(body, state), written_at=self._clock())
+            async with self._parallel:
+                holder = self._holder
+                lease = await self._taken(self._found[shard_id], holder)
+            if lease is None or holder != self._holder:
+                return None  # in the latter case a gap came in between: taken in the name of a life that is over
+            self._leases[shard_id] = lease
         return replace(checkpoint_of(lease.body), window=lease.window)
+
+    async def _taken(self, found: Body, holder: Holder) -> _Lease | None:
+        body = await self._seize(found, holder)
+        if body is None:
+            return None
+        names = state_names(body)
+        with told_as_store_error():
+            state = await self._states.read(body["metadata"]["name"], names) if names else b""
+        return _Lease(body, window_of(body, state), written_at=self._clock())
 
     async def _seize(self, body: Body, holder: Holder) -> Body | None:
         status = status_of(body) if self._is_current(body) else {}
@@ -179,14 +212,16 @@ class KubernetesStore:
         status = status | {"holder": holder.identity, "incarnation": holder.incarnation, "state": state}
         spec = body["spec"]
         shard = Shard(spec["shardId"], tuple(spec.get("parents") or ()))
-        with _told_as_store_error():
+        with told_as_store_error():
             try:
                 return await self._replace(body | {"spec": self._spec(shard)}, status)
             except ClusterError as error:
                 if error.status not in _RETRIED:
                     raise
-                there = await self._reread(body)
-        return there if holder_of(there) == holder else None
+                with suppress(BrokenObject):
+                    there = await self._reread(body)
+                    return there if holder_of(there) == holder else None
+        return None
 
     async def regain(self, holder: Holder) -> frozenset[str]:
         """After a gap: writes every lease anew in the name of another life, and tells which ones were lost meanwhile.
@@ -209,11 +244,21 @@ class KubernetesStore:
             async with turns:
                 await self._change(shard_id, lease, lambda status: status | {"incarnation": holder.incarnation})
         except LeaseLost:
-            self._leases.pop(shard_id, None)
-            self._lost.add(shard_id)
+            self._lose(shard_id)
+        except StoreError as error:
+            if error.reason is not Reason.LEASE_BROKEN:
+                raise
+            self._lose(shard_id)  # nobody can win it until it is mended; the others must not wait for that
 
-    async def _create(self, shard: Shard, state: str) -> Body:
-        name = self._mapping.shard_lease_name(self.source, shard.shard_id)
+    def _lose(self, shard_id: str) -> None:
+        self._leases.pop(shard_id, None)
+        self._lost.add(shard_id)
+
+    def _name(self, shard_id: str) -> str:
+        return self._mapping.shard_lease_name(self.source, shard_id)
+
+    async def _create(self, shard: Shard, state: str) -> Body | BrokenObject:
+        name = self._name(shard.shard_id)
         body = {
             "apiVersion": SHARD_LEASE.api_version,
             "kind": SHARD_LEASE.kind,
@@ -222,19 +267,22 @@ class KubernetesStore:
             "status": self._stamped({"state": state}),
         }
         async with self._parallel:
-            with _told_as_store_error():
+            with told_as_store_error():
                 try:
                     return await self._cluster.create(SHARD_LEASE, body)
                 except ClusterError as error:
                     if error.status not in _RETRIED:
                         raise
-                    there = await self._cluster.find(SHARD_LEASE, self._mapping.namespace, name)
+                    there = await self._there(name)
         if there is None:
             raise StoreError(Reason.API_ERROR, f"the ShardLease {name} could not be made")
-        if not self._is_ours(there) or there["spec"]["shardId"] != shard.shard_id:
-            sentence = f"the ShardLease {name} belongs to something else; delete or rename it"
-            raise StoreError(Reason.NAME_CONFLICT, sentence)
-        return there
+        return self._judged(there)
+
+    async def _there(self, name: str) -> Body | BrokenObject | None:
+        try:
+            return await self._cluster.find(SHARD_LEASE, self._mapping.namespace, name)
+        except BrokenObject as error:
+            return error
 
     def _spec(self, shard: Shard) -> Body:
         spec = {
@@ -267,7 +315,7 @@ class KubernetesStore:
     async def _write_state(self, lease: _Lease, window: Window | None) -> list[Body]:
         """Writes a window's state; notes whatever objects of the lease there are, so that only those named stay."""
         name = lease.body["metadata"]["name"]
-        with _told_as_store_error():
+        with told_as_store_error():
             if lease.states is None:
                 lease.states = await self._states.there(name)
             written = await self._states.write(name, window.state or b"{}") if window is not None else []
@@ -321,7 +369,7 @@ class KubernetesStore:
             await self._change(shard_id, lease, change)
 
     async def _change(self, shard_id: str, lease: _Lease, change: Callable[[Body], Body]) -> None:
-        with _told_as_store_error():
+        with told_as_store_error():
             for _ in range(_TRIES):
                 if await self._tried(lease, change):
                     return
@@ -356,11 +404,15 @@ class KubernetesStore:
         return await self._cluster.replace(SHARD_LEASE, body | {"metadata": labelled, "status": self._stamped(status)})
 
     async def _reread(self, body: Body) -> Body:
+        """The lease as it is now; raises BrokenObject, and LeaseLost where it is gone or another one."""
         metadata = body["metadata"]
         there = await self._cluster.find(SHARD_LEASE, metadata["namespace"], metadata["name"])
         if there is None or there["metadata"]["uid"] != metadata["uid"]:
             raise LeaseLost(body["spec"]["shardId"])
-        return there
+        judged = self._judged(there)
+        if isinstance(judged, BrokenObject):
+            raise judged
+        return judged
 
     def _is_ours(self, body: Body) -> bool:
         spec = body["spec"]
@@ -378,21 +430,3 @@ class KubernetesStore:
     def _stamped(self, status: Body) -> Body:
         moment = datetime.fromtimestamp(self._clock(), UTC)
         return status | {"updatedAt": moment.isoformat(timespec="seconds").replace("+00:00", "Z")}
-
-
-@contextmanager
-def _told_as_store_error() -> Iterator[None]:
-    """What the API says, in the words of a store: what is gone is lost, anything else may work later."""
-    try:
-        yield
-    except ObjectNotFound as error:
-        raise LeaseLost(error.message) from error
-    except ClusterError as error:
-        raise StoreError(Reason.API_ERROR, error.message) from error
-
-
-def _most_telling(group: ExceptionGroup[Exception]) -> Exception:
-    """One of the errors that stands for all: a lost lease before a store that does not answer; a bug as it is."""
-    _, bugs = group.split((LeaseLost, StoreError))
-    lost = group.subgroup(LeaseLost)
-    return bugs or (lost or group).exceptions[0]

@@ -27,6 +27,13 @@ def checkpoint_of(lease: Body) -> Checkpoint:
     return Checkpoint(status.get("sequenceNumber"), bool(status.get("finished")), lanes)
 
 
+def fault_of(lease: Body) -> str | None:
+    """What is wrong with a checkpoint that its schema allows, None mostly."""
+    lanes = status_of(lease).get("lanes") or ()
+    beyond = any(lane["index"] >= lane["factor"] for lane in lanes)
+    return "status.lanes: index must be below factor" if beyond else None
+
+
 def holder_of(lease: Body) -> Holder | None:
     """Who holds it; an incarnation that is missing, as after an edit by hand, is one that nobody has."""
     status = status_of(lease)

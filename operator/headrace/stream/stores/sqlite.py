@@ -165,7 +165,7 @@ class SqliteStore:
             await self._file.run(lambda: self._file.transact(*statements))
         return another
 
-    async def load(self, shards: Sequence[Shard]) -> Mapping[str, Lease]:
+    async def load(self, shards: Sequence[Shard], _makes: Callable[[str], bool] | None = None) -> Mapping[str, Lease]:
         """Every row of the mapping, and a lease without one for every other shard: nobody else is there to hold any."""
         query = "SELECT shard_id, sequence_number, finished, lanes FROM checkpoint WHERE mapping = ?"
         rows = await self._file.run(lambda: self._file.execute(query, self._identity))

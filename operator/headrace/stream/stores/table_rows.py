@@ -12,10 +12,11 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headrace.resources import LABEL_SHARD_LEASE, SHARD_LEASE
 from headrace.spec_base import Text  # noqa: TC001 - pydantic reads the annotations
+from headrace.spec_errors import sentences
 from headrace.spec_status import ShardLease, WindowState
 
 if TYPE_CHECKING:
@@ -35,11 +36,19 @@ RENEWED_AFTER = 30 * 86_400
 class _Metadata(BaseModel):
     """What the store reads of an object's metadata."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     name: Text
     uid: Text
     labels: dict[str, str] | None = None
+
+
+class _Named(BaseModel):
+    """An object as far as every kind has it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    metadata: _Metadata
 
 
 def partitions(uid: str) -> list[str]:
@@ -75,32 +84,43 @@ def row(mapping: MappingRef, kind: Kind, body: Body, version: int, now: float) -
 
 
 def body_of(mapping: MappingRef, kind: Kind, item: Item) -> Body:
-    """The object in a row; the row's version is the object's. Raises ValueError when there is none to be made out."""
+    """The object in a row; the row's version is the object's. Raises ValueError with a sentence on what is wrong."""
     alike = _alike(mapping, kind)
     try:
+        version = version_of(item)
+    except (KeyError, ValueError):
+        raise ValueError("version: must be a whole number") from None
+    try:
         own: Body = orjson.loads(item["body"]["S"])
-        metadata = alike["metadata"] | own["metadata"] | {"resourceVersion": str(version_of(item))}
+        metadata = alike["metadata"] | own["metadata"] | {"resourceVersion": str(version)}
         body: Body = alike | own | {"metadata": metadata}
-        _check(kind, body, item["object"]["S"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"no object: {type(error).__name__}") from error
+    except (KeyError, TypeError, ValueError):  # among them what orjson raises
+        raise ValueError("body: must be a text with a JSON object that has metadata") from None
+    _check(kind, body)
+    if key(mapping.uid, kind, body["metadata"]["name"]) != {one: item[one] for one in ("mapping", "object")}:
+        raise ValueError("body.metadata.name: must be that of the row's key, and the row where it belongs")
     return body
 
 
-def _check(kind: Kind, body: Body, place: str) -> None:
-    """Refuses what an API server would have, by the models that its schemas are made of; raises what they raise.
+def _check(kind: Kind, body: Body) -> None:
+    """Refuses what an API server would have, by the models that its schemas are made of; raises ValueError.
 
     What a later version adds is none of ours to judge: properties that are not known, and states of a shard.
     """
-    if f"{kind.plural}/{_Metadata.model_validate(body['metadata']).name}" != place:
-        raise ValueError("the name is that of another row")
+    _validate(_Named, body)
     if kind != SHARD_LEASE:
-        WindowState.model_validate(body, extra="ignore")
-        return
-    status = {name: value for name, value in (body.get("status") or {}).items() if name != "state"}
-    ShardLease.model_validate(body | {"status": status}, extra="ignore")
-    if not isinstance(body["spec"].get("streamCreatedAt") or "", str):
-        raise TypeError("a time is a text")
+        _validate(WindowState, body)
+    elif isinstance(status := body.get("status"), dict):
+        _validate(ShardLease, body | {"status": _without(status, {"state": status.get("state")})})
+    else:
+        _validate(ShardLease, body)
+
+
+def _validate(model: type[BaseModel], body: Body) -> None:
+    try:
+        model.model_validate(body, extra="ignore")
+    except ValidationError as error:
+        raise ValueError(f"body.{sentences(error, model)[0]}") from None
 
 
 def _alike(mapping: MappingRef, kind: Kind) -> Body:
@@ -118,9 +138,14 @@ def version_of(item: Item) -> int:
     return int(item["version"]["N"])
 
 
-def name_of(item: Item) -> str:
+def place_of(item: Item) -> str:
     """A row's keys, as a user finds it by them."""
     return f"{item['mapping']['S']}, {item['object']['S']}"
+
+
+def name_of(kind: Kind, item: Item) -> str:
+    """The name of the object that belongs into a row, whatever lies in it."""
+    return str(item["object"]["S"]).removeprefix(f"{kind.plural}/")
 
 
 def is_aged(item: Item, now: float) -> bool:

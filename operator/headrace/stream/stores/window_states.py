@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from headrace.cluster import ObjectNotFound
 from headrace.errors import Reason, StoreError
 from headrace.resources import LABEL_SHARD_LEASE, WINDOW_STATE
+from headrace.stream.stores import BrokenObject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,10 +61,10 @@ class WindowStates:
 
     async def read(self, lease: str, names: Sequence[str]) -> bytes:
         """The state again; raises StoreError when a part of it is gone or broken, and ClusterError."""
-        found = [await self._cluster.find(WINDOW_STATE, self._mapping.namespace, name) for name in names]
         try:
+            found = [await self._cluster.find(WINDOW_STATE, self._mapping.namespace, name) for name in names]
             return _joined([body["spec"]["piece"] for body in found if body is not None])
-        except (zlib.error, binascii.Error, ValueError) as error:
+        except (BrokenObject, zlib.error, binascii.Error, ValueError) as error:
             sentence = (
                 f"the WindowStates {', '.join(names)} are gone or broken; bring them back, or take status.window away"
                 f" from the ShardLease {lease} to go on without what the window held"
@@ -71,9 +72,10 @@ class WindowStates:
             raise StoreError(Reason.API_ERROR, sentence) from error
 
     async def there(self, lease: str) -> list[Body]:
-        """Every object of a lease that is there now; raises ClusterError."""
+        """Every object of a lease that is there now and whole; raises ClusterError."""
         selector = f"{self._mapping.selector},{LABEL_SHARD_LEASE}={lease}"
-        return await self._cluster.select(WINDOW_STATE, self._mapping.namespace, selector)
+        there = await self._cluster.select(WINDOW_STATE, self._mapping.namespace, selector)
+        return [one for one in there if not isinstance(one, BrokenObject)]
 
     async def delete(self, bodies: Sequence[Body]) -> None:
         """Takes objects away; raises ClusterError."""
