@@ -13,11 +13,11 @@ import pytest
 import pytest_asyncio
 
 from headrace.cluster import Cluster, ClusterError
-from headrace.errors import LeaseLost, StoreError
+from headrace.errors import LeaseLost, Reason, StoreError
 from headrace.records import Checkpoint, Holder, Lease, Shard, Start, Window
 from headrace.resources import EVENT_SOURCE_MAPPING, SHARD_LEASE, WINDOW_STATE, MappingRef, ref_of
 from headrace.stream.progress import ShardFacts
-from headrace.stream.stores import window_states
+from headrace.stream.stores import table_rows, window_states
 from headrace.stream.stores.dynamodb import PIECE, DynamoDBTable
 from headrace.stream.stores.kubernetes import AGE_INTERVAL, KubernetesStore
 from tests.support import aws, clusters, tables
@@ -101,9 +101,12 @@ async def taken(store: KubernetesStore, shards: tuple[Shard, ...] = SHARDS) -> d
 class Table(DynamoDBTable):
     """A table, with the edits that a test makes by hand."""
 
-    async def merge(self, kind: Kind, namespace: str, name: str, patch: Body, _: str | None = None) -> Body:
-        there = await self.find(kind, namespace, name)
-        return await self.replace(kind, merged(there, patch))
+    async def merge(self, kind: Kind, _namespace: str, name: str, patch: Body, _: str | None = None) -> None:
+        key = table_rows.key(self._mapping.uid, kind, name)
+        row = (await self._call("get_item", Key=key, ConsistentRead=True))["Item"]
+        own = orjson.dumps(merged(orjson.loads(row["body"]["S"]), patch)).decode()
+        version = {"N": str(int(row["version"]["N"]) + 1)}
+        await self._call("put_item", Item=row | {"body": {"S": own}, "version": version})
 
 
 @pytest_asyncio.fixture(params=["memory", "table", pytest.param("server", marks=pytest.mark.cluster)])
@@ -208,6 +211,55 @@ async def test_a_checkpoint_never_goes_back_and_is_compared_as_a_number(bench: B
     await store.save(FIRST, Checkpoint("10"))
     await store.save(FIRST, Checkpoint("9"))
     assert (await bench.status())["sequenceNumber"] == "10"
+
+
+async def edit(bench: Bench, **status: Any) -> None:
+    name = bench.mapping.shard_lease_name(bench.source, FIRST)
+    await bench.api.merge(SHARD_LEASE, bench.mapping.namespace, name, {"status": status})
+
+
+async def test_a_lease_that_somebody_broke_costs_its_shard_only_and_is_taken_once_it_is_mended(bench: Bench) -> None:
+    await (await bench.loaded()).save(FIRST, Checkpoint("5"))
+    await edit(bench, lanes=[{"factor": 1, "index": 1}])
+    store = bench.store("2")
+    leases = await store.load(SHARDS)
+    assert bench.mapping.shard_lease_name(bench.source, FIRST) in (leases[FIRST].fault or "")
+    assert "status.lanes: index must be below factor" in (leases[FIRST].fault or "")
+    assert await store.take(SHARDS[1].shard_id) == Checkpoint()
+    await edit(bench, lanes=None)
+    assert (await taken(store))[FIRST] == Checkpoint("5")
+
+
+async def test_a_lease_that_breaks_under_its_holder_is_written_once_it_is_mended(bench: Bench) -> None:
+    store = await bench.loaded()
+    await edit(bench, lanes=[{"factor": 1, "index": 1}])
+    with pytest.raises(StoreError) as error:
+        await store.save(FIRST, Checkpoint("5"))
+    assert error.value.reason is Reason.LEASE_BROKEN
+    await store.save(SHARDS[1].shard_id, Checkpoint("7"))
+    assert (await store.load(SHARDS))[FIRST].holder == Holder("pod-a", "1")
+    await edit(bench, lanes=None)
+    await store.save(FIRST, Checkpoint("5"))
+    assert (await bench.status())["sequenceNumber"] == "5"
+
+
+async def test_a_broken_lease_is_lost_after_a_gap_and_the_others_are_won_anew(bench: Bench) -> None:
+    store = await bench.loaded()
+    await edit(bench, lanes=[{"factor": 1, "index": 1}])
+    assert await store.regain(Holder("pod-a", "2")) == {FIRST}
+    await store.save(SHARDS[1].shard_id, Checkpoint("7"))
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("bench", ["server"], indirect=True)
+@pytest.mark.parametrize(
+    "status", [{"sequenceNumber": "4x"}, {"sequenceNumber": 4}, {"finished": "no"}, {"lanes": [{}]}]
+)
+async def test_an_api_server_refuses_an_edit_that_leaves_no_checkpoint(bench: Bench, status: Body) -> None:
+    await bench.loaded()
+    with pytest.raises(ClusterError) as error:
+        await edit(bench, **status)
+    assert error.value.status == 422
 
 
 async def test_an_edit_by_others_is_neither_lost_nor_a_lost_lease(bench: Bench) -> None:

@@ -7,6 +7,7 @@ crash, a shard's batch in flight and what was acknowledged since its last checkp
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -22,7 +23,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from headrace.resources import EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, MappingRef, ref_of
+from headrace.resources import EVENT, EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, MappingRef, ref_of
 from tests.conformance.test_resharding import active
 from tests.support import aws, clusters, tables
 from tests.support.aws import Stream, make_stream
@@ -312,6 +313,48 @@ async def test_with_a_table_nothing_lies_in_the_cluster_and_the_living_take_over
             assert await fleet.leases() == []
         await fleet.finish(load)
         assert fleet.ledger.repeats() <= PER_CRASH
+
+
+async def test_a_broken_row_of_a_table_is_told_by_an_event_and_costs_its_shard_until_it_is_mended(
+    ministack: str, kinesis: Any, function: RecordingFunction, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        stream = await make_stream(kinesis, shards=4)
+        name, _ = await stack.enter_async_context(tables.table(ministack))
+        dynamodb = await stack.enter_async_context(aws.client("dynamodb", ministack))
+        poller = {"checkpointTable": name}
+        fleet = await stack.enter_async_context(make_fleet(stack, ministack, stream, function, tmp_path, poller=poller))
+
+        def read(since: float) -> set[str]:
+            return {call.headers["Headrace-Shard"] for call in function.calls if call.at > since}
+
+        async def told() -> str:
+            events = [
+                event
+                for event in await fleet.api.select(EVENT, fleet.ref.namespace)
+                if event["reason"] == "LeaseBroken"
+            ]
+            return str(events[0]["message"]) if events else ""
+
+        async with loaded(stream, RATE / 2) as load:
+            await fleet.start("a")
+            await function.until(lambda: len(read(0.0)) == 4)
+            await fleet.pollers["a"].stop()
+            row = (await dynamodb.scan(TableName=name))["Items"][0]
+            shard = json.loads(row["body"]["S"])["spec"]["shardId"]
+            broken = row | {"body": {"S": "garbage"}, "version": {"N": str(int(row["version"]["N"]) + 1)}}
+            await dynamodb.put_item(TableName=name, Item=broken)
+            began = time.time()
+            await fleet.start("b", "c")
+            await function.until(lambda: len(read(began)) == 3)
+            message = await eventually(told, "an Event tells of it")
+            assert shard in message
+            assert row["object"]["S"] in message
+            assert shard not in read(began)
+            await dynamodb.put_item(TableName=name, Item=row)
+            await function.until(lambda: shard in read(began))
+        await fleet.finish(load)
+        assert fleet.ledger.repeats() == 0
 
 
 async def test_resharding_under_load_keeps_order_and_loses_nothing(

@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
 
 from headrace.stream.aws import AwsAccess, AwsSettings
 from tests.support import aws
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AsyncExitStack
+
+
+@dataclass
+class Refusing:
+    """An access to a table whose next requests are refused: error codes in order, by operation."""
+
+    access: AwsAccess
+    refusals: dict[str, list[str]] = field(default_factory=dict)
+
+    async def client(self, service: str, region: str, stack: AsyncExitStack, *, read_timeout: float) -> Any:
+        self.inner = await self.access.client(service, region, stack, read_timeout=read_timeout)
+        return self
+
+    def __getattr__(self, operation: str) -> Any:
+        refusals = self.refusals.get(operation)
+        if not refusals:
+            return getattr(self.inner, operation)
+        answer: Any = {"Error": {"Code": refusals.pop(0), "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+
+        async def refused(**_: Any) -> None:
+            raise ClientError(answer, operation)
+
+        return refused
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from headrace.errors import Reason, StoreError
-from headrace.records import Checkpoint, Holder, LaneProgress, Polled, Shard
+from headrace.records import Checkpoint, Holder, LaneProgress, Polled, Shard, Window
 from headrace.resources import SHARD_LEASE, MappingRef
 from headrace.spec import parse_mapping
 from headrace.stream.events import (
@@ -136,6 +136,20 @@ async def test_other_shards_go_on_and_the_broken_one_is_told_and_counts_as_read_
     assert notice is not None
     assert (notice.reason, notice.shard_id) == (Reason.LEASE_BROKEN, FIRST.shard_id)
     assert fault.detail in notice.message
+
+
+async def test_a_state_of_a_window_that_is_broken_is_told_of_its_shard_and_others_go_on() -> None:
+    bench = Bench([FIRST, SECOND])
+    window = Window(60, 120, "5", b"{}")
+    await bench.saved(**{FIRST.shard_id: Checkpoint("5", window=window), SECOND.shard_id: Checkpoint("7")})
+    (state,) = [row for (_, name), row in bench.table.rows.items() if name.startswith("windowstates/")]
+    state["body"] = {"S": "garbage"}
+    async with bench.running():
+        await bench.until(ShardStarted(SECOND.shard_id, "7"))
+        while not bench.faults():
+            await bench.look()
+    assert [fault.shard_id for fault in bench.faults()] == [FIRST.shard_id]
+    assert "take status.window away" in bench.faults()[0].detail
 
 
 async def test_it_is_read_from_its_checkpoint_as_soon_as_it_is_mended() -> None:

@@ -254,6 +254,9 @@ class MappingRun:
         taken = await asyncio.gather(*taking, return_exceptions=True)
         unfinished = [shard for shard in shards if not checkpoints.get(shard.shard_id, Checkpoint()).finished]
         self.observer(ShardsListed(len(unfinished), len(unfinished) - len(ready)))
+        for shard_id, error in zip(moves.take, taken, strict=True):
+            if isinstance(error, StoreError) and error.reason is Reason.LEASE_BROKEN:
+                self._tell_broken(shard_id, error.message)
         failed += [error for error in taken if error is not None]
         return moves.settled and len(ready) == len(startable), failed
 
@@ -277,12 +280,13 @@ class MappingRun:
                 self.relist.set()  # another poller knows of shards that were not listed here yet
         self.known = frozenset(leases)
         for shard_id, lease in leases.items():
-            self._tell_broken(shard_id, lease.fault)
+            if lease.fault is not None and self.membership.falls_to_us(shard_id):
+                self._tell_broken(shard_id, lease.fault)
         return leases
 
-    def _tell_broken(self, shard_id: str, fault: str | None) -> None:
-        """Tells of a lease that is broken, from one of the pollers, and again with each listing while it lasts."""
-        if fault is not None and self.broken.get(shard_id) != fault and self.membership.falls_to_us(shard_id):
+    def _tell_broken(self, shard_id: str, fault: str) -> None:
+        """Tells of a lease that is broken, and again with each listing while it lasts."""
+        if self.broken.get(shard_id) != fault:
             self.broken[shard_id] = fault
             self.observer(LeaseBroken(shard_id, fault))
 

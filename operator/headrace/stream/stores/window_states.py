@@ -67,9 +67,9 @@ class WindowStates:
         except (BrokenObject, zlib.error, binascii.Error, ValueError) as error:
             sentence = (
                 f"the WindowStates {', '.join(names)} are gone or broken; bring them back, or take status.window away"
-                f" from the ShardLease {lease} to go on without what the window held"
+                f" from the ShardLease {lease}, or its row, to go on without what the window held"
             )
-            raise StoreError(Reason.API_ERROR, sentence) from error
+            raise StoreError(Reason.LEASE_BROKEN, sentence) from error
 
     async def there(self, lease: str) -> list[Body]:
         """Every object of a lease that is there now and whole; raises ClusterError."""
