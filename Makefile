@@ -5,7 +5,7 @@ PIP_FLAGS := -qq --disable-pip-version-check --no-deps --require-hashes
 DOWNLOAD := apt-get -qq -o APT::Sandbox::User=root download
 CLUSTER ?= ../shared/cluster/cluster
 
-.PHONY: demo test unit lint format e2e conformance bench-operator bench-checkpoints mutation lock crds clean
+.PHONY: demo test unit lint format e2e conformance bench-operator bench-checkpoints bench-table mutation lock crds clean
 
 demo: $(V)/runtime.stamp $(V)/ministack.stamp ## a stream, a poison record, and the failure record it ends in
 	@$(V)/headrace/bin/headrace demo --ministack $(V)/ministack/bin/ministack
@@ -37,6 +37,9 @@ bench-operator: $(V)/dev.stamp ## 200 mappings at once on the cluster that KUBEC
 
 bench-checkpoints: $(V)/dev.stamp ## on the cluster that KUBECONFIG names: sizes of leases, what 1, 100 and 1,000 shards cost
 	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.bench.checkpoint_sizes
+
+bench-table: $(V)/dev.stamp $(V)/ministack.stamp ## how long a poller waits for a checkpoint table with 1, 100 and 1,000 shards
+	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.bench.table_looks
 
 # mutmut finds a module by its path, so the package must lie where it runs.
 mutation: $(V)/dev.stamp ## breaks the pure modules in every small way and sees which tests notice; long

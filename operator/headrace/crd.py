@@ -105,10 +105,10 @@ _LEASE_COLUMNS = (
     ("State", "string", ".status.state", 0),
     ("Holder", "string", ".status.holder", 0),
     ("Since", "date", ".status.stuckSince", 0),
+    ("Record", "string", ".status.stuckOn", 0),
     ("Attempts", "integer", ".status.attempts", 0),
     ("Error", "string", ".status.lastError", 0),
     ("Iterator-Age", "number", ".status.iteratorAgeSeconds", 0),
-    ("Record", "string", ".status.stuckOn", 1),
     ("Checkpoint", "string", ".status.sequenceNumber", 1),
     _AGE,
 )

@@ -106,7 +106,7 @@ def _shard(log: Any, event: ShardStarted | ShardFinished | ShardLost | LeaseBrok
         case ShardLost(shard_id, holder):
             log.warning("shard lost: another poller may read it now", shard=shard_id, holder=holder)
         case LeaseBroken(shard_id, detail):
-            log.error("the shard waits: its lease is broken", shard=shard_id, error=detail)
+            log.error("nobody can take the shard: its lease is broken", shard=shard_id, error=detail)
 
 
 def _discard(log: Any, event: DiscardDelivered | DeliveryFailed | RecordsDropped) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parents[2] / "crds"
 COLUMNS = {
     "eventsourcemappings.yaml": "Source Function State Ready Shards Assigned Blocked Pollers Iterator-Age Last-Result Age",
-    "shardleases.yaml": "Mapping Shard State Holder Since Attempts Error Iterator-Age Age",
+    "shardleases.yaml": "Mapping Shard State Holder Since Record Attempts Error Iterator-Age Age",
     "windowstates.yaml": "Shard-Lease Age",
 }
 

@@ -65,7 +65,7 @@ class ShardLost:
 
 @dataclass(frozen=True, slots=True)
 class LeaseBroken:
-    """A shard's lease cannot be read, so that nobody takes the shard until it is mended; the detail says how.
+    """A shard's lease cannot be read, so that nobody can take the shard until it is mended; the detail says how.
 
     `shard_id` is the lease's own name where its shard is not known.
     """

@@ -53,7 +53,9 @@ def notice_of(event: Event) -> Notice | None:
             text = f"{shard_id}: {holder or 'nobody'} holds it now; what was in flight here may come again there"
             return Notice(Reason.SHARD_LOST, WARNING, text, shard_id)
         case LeaseBroken(shard_id, detail):
-            return Notice(Reason.LEASE_BROKEN, WARNING, f"{shard_id}: it waits, and others go on: {detail}", shard_id)
+            return Notice(
+                Reason.LEASE_BROKEN, WARNING, f"{shard_id}: nobody can take it, others go on: {detail}", shard_id
+            )
         case _:
             return None
 

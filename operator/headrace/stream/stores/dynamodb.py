@@ -160,7 +160,8 @@ class DynamoDBTable:
 
     async def _call(self, operation: str, **arguments: Any) -> Any:
         try:
-            return await self._client.call(operation, TableName=self._table, **arguments)
+            async with asyncio.timeout(READ_TIMEOUT):  # the client's own time-out is that of each read
+                return await self._client.call(operation, TableName=self._table, **arguments)
         except FAILURES as error:
             raise self._refusal(operation, error) from error
 
