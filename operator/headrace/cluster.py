@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 from kubernetes.aio import client, config
 
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, Reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -29,14 +29,21 @@ _NOT_FOUND, _CONFLICT, _GONE = 404, 409, 410
 class ClusterError(HeadraceError):
     """The API did not do as asked; `status` is HTTP's; 0: no answer came, and it may have been done or not.
 
-    `causes` are the codes of the answer's details.
+    `causes` are the codes of the answer's details, `reason` is what a condition says of it.
     """
 
-    def __init__(self, message: str, status: int = 0, causes: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        message: str,
+        status: int = 0,
+        causes: frozenset[str] = frozenset(),
+        reason: Reason = Reason.API_ERROR,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.causes = causes
+        self.reason = reason
 
 
 class ObjectNotFound(ClusterError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from headrace.resources import ANNOTATION_REPORT, LEASE
+from headrace.stuck import StuckShard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,8 @@ RENEW_INTERVAL = 2.0
 TERM = 6
 """Seconds a renewal is worth."""
 LONGEST_MESSAGE = 1024
+MOST_NAMED = 10
+"""Shards that a heartbeat names of those that nobody holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,19 @@ class Heartbeat:
     draining: bool = False
     asks: str | None = None
     changes: int = 0
+    shards_unowned: int = 0
+    """Shards that can be read and that nobody alive holds, as this poller sees the leases."""
+    unowned: tuple[str, ...] = ()
+    """Some of them."""
+    shards_stuck: int = 0
+    """Of the shards held those that do not get ahead."""
+    stuck: StuckShard | None = None
+    """The worst of them."""
 
     def encode(self) -> str:
-        """As JSON, its sentences cut to a bounded length."""
+        """As JSON, its sentences cut to a bounded length, of the shards that nobody holds only some."""
         report = asdict(self)
+        report["unowned"] = report["unowned"][:MOST_NAMED]
         for condition in report["conditions"]:
             condition["message"] = condition["message"][:LONGEST_MESSAGE]
         return orjson.dumps(report, option=orjson.OPT_SORT_KEYS).decode()
@@ -100,6 +112,10 @@ def heartbeat_of(body: Mapping[str, Any]) -> Heartbeat:
             draining=bool(report.get("draining", False)),
             asks=report.get("asks"),
             changes=int(report.get("changes", 0)),
+            shards_unowned=int(report.get("shards_unowned", 0)),
+            unowned=tuple(report.get("unowned") or ()),
+            shards_stuck=int(report.get("shards_stuck", 0)),
+            stuck=StuckShard(**report["stuck"]) if report.get("stuck") else None,
         )
     except (KeyError, TypeError, ValueError):
         return Heartbeat(identity, 0)

@@ -27,7 +27,7 @@ from headrace.serving import serve
 from headrace.signals import set_on_signal
 from headrace.spec import parse_mapping, unsupported
 from headrace.stream.aws import AwsAccess
-from headrace.stream.events import Faulted, all_of
+from headrace.stream.events import ConditionType, Faulted, all_of, unreachable
 from headrace.stream.health import Health
 from headrace.stream.mapping import run_mapping
 from headrace.stream.metrics import Metrics
@@ -219,13 +219,21 @@ class Poller:
             self._membership.tell_change()
 
     async def _regain(self, holder: Holder) -> Collection[str]:
-        return await self._store.regain(holder) if self._store is not None else ()
+        try:
+            return await self._store.regain(holder) if self._store is not None else ()
+        except StoreError as error:
+            if self._running is not None:  # nothing is begun before it succeeds, and the next look says so
+                self._running.health(unreachable(ConditionType.CHECKPOINTS_REACHABLE, error))
+            raise
 
     async def _run(self, mapping: EventSourceMapping, running: _Running, ending: asyncio.Event) -> None:
         source = mapping.spec.event_source_arn or ""
         counting = self._metrics.observer(self._ref.namespace, self._ref.name, source, running.health)
         observer = all_of(running.health, running.progress, counting, logs.observer(self._key), self._events)
-        await run_mapping(mapping, running.store, self._settings.aws, observer, ending, self._membership)
+        try:
+            await run_mapping(mapping, running.store, self._settings.aws, observer, ending, self._membership)
+        finally:
+            counting.close()
 
     async def _look(self) -> None:
         """Notices changes of the mapping, and its end; an API that does not answer stops nothing."""
@@ -250,6 +258,7 @@ class Poller:
             return Heartbeat(self._settings.identity, generation)
         report = running.health.report(time.time())
         age = report.iterator_age_seconds
+        stuck = running.store.stuck()
         return Heartbeat(
             self._settings.identity,
             generation,
@@ -260,6 +269,10 @@ class Poller:
             report.shards_blocked,
             report.shards_ready,
             len(running.progress.facts),
+            shards_unowned=len(report.unowned),
+            unowned=report.unowned,
+            shards_stuck=len(stuck),
+            stuck=min(stuck, key=lambda shard: shard.badness, default=None),
         )
 
     async def _tell_shards(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from headrace.stream.aws import AwsAccess, AwsSettings
 from tests.support import aws
+from tests.support.servers import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,9 +43,9 @@ class Refusing:
 
 
 @asynccontextmanager
-async def table(endpoint: str) -> AsyncIterator[tuple[str, AwsAccess]]:
+async def table(endpoint: str, name: str | None = None) -> AsyncIterator[tuple[str, AwsAccess]]:
     """A new table's name, and the access to it."""
-    name = aws.unique("headrace")
+    name = name or aws.unique("headrace")
     async with aws.client("dynamodb", endpoint) as client:
         await client.create_table(
             TableName=name,
@@ -54,3 +57,20 @@ async def table(endpoint: str) -> AsyncIterator[tuple[str, AwsAccess]]:
             ],
         )
         yield name, AwsAccess(AwsSettings(), endpoint)
+
+
+def documented_queries(uid: str) -> list[dict[str, Any]]:
+    """What the command in docs/alerts.md asks a table for, one query after the other."""
+    (script,) = re.findall(r"```sh\n(ID=.*?)```", (ROOT / "docs" / "alerts.md").read_text(), re.DOTALL)
+    (numbers,) = re.findall(r"^for N in ([\d ]+); do$", script, re.MULTILINE)
+    told = dict(re.findall(r"--([\w-]+) '(.*?)'(?:\s|$)", script.replace("'$ID/$N'", "$ID/$N")))
+    return [
+        {
+            "KeyConditionExpression": told["key-condition-expression"],
+            "ExpressionAttributeNames": json.loads(told["expression-attribute-names"]),
+            "ExpressionAttributeValues": json.loads(
+                told["expression-attribute-values"].replace("$ID/$N", f"{uid}/{number}")
+            ),
+        }
+        for number in numbers.split()
+    ]

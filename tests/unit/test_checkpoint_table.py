@@ -23,7 +23,7 @@ from headrace.stream.progress import ShardFacts
 from headrace.stream.stores import dynamodb, table_rows
 from headrace.stream.stores.dynamodb import PIECE, DynamoDBTable
 from headrace.stream.stores.kubernetes import KubernetesStore
-from tests.support import clusters
+from tests.support import clusters, tables
 from tests.support.fake_cluster import FakeCluster
 from tests.support.fake_table import FakeTable, row_bytes
 from tests.support.servers import ROOT
@@ -487,3 +487,12 @@ async def test_without_a_table_another_role_moves_no_lease() -> None:
     first = await poller._store_of(parse_mapping(body))
     body["spec"]["aws"] = {"roleArn": "arn:aws:iam::123456789012:role/orders-poller"}
     assert await poller._store_of(parse_mapping(body)) is first
+
+
+def test_the_query_in_the_docs_is_for_every_lease_of_a_mapping() -> None:
+    asked = tables.documented_queries(UID)
+    assert [one["ExpressionAttributeValues"][":m"]["S"] for one in asked] == table_rows.partitions(UID)
+    for one in asked:
+        assert one["KeyConditionExpression"] == "#m = :m AND begins_with(#o, :o)"
+        assert one["ExpressionAttributeNames"] == {"#m": "mapping", "#o": "object"}
+        assert one["ExpressionAttributeValues"][":o"] == {"S": table_rows.prefix(SHARD_LEASE, "")}

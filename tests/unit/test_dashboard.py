@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from headrace.control.fleet_metrics import FleetMetrics
 from headrace.control.workqueue import Workqueue
-from headrace.stream.metrics import Metrics
+from headrace.stream.metrics import Conditions, Metrics
 from tests.support.chart import CHART, HELM, MONITORING, PROMTOOL, of_kind, promtool, template
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ def exported() -> dict[str, set[str]]:
     Workqueue(None, registry)  # type: ignore[arg-type]
     found: dict[str, set[str]] = {"headrace_operator_leader": {"namespace"}}  # the label is the scrape's
     for metric in registry._collector_to_names:
+        if isinstance(metric, Conditions):
+            found |= {family.name: set(family._labelnames) for family in metric.collect()}
+            continue
         assert isinstance(metric, Counter | Gauge | Histogram)
         for sample in samples(metric):
             found[sample] = set(metric._labelnames) | ({"le"} if sample.endswith("_bucket") else set())

@@ -6,16 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.errors import Reason
+from headrace.errors import Reason, StoreError
 from headrace.stream import health
 from headrace.stream.classify import Failed, FailureKind, NotInvoked, Outcome, PartiallyFailed, Refused, Succeeded
 from headrace.stream.events import (
     CallEnded,
+    Checkpointed,
     ConditionObserved,
     ConditionType,
     DeliveryFailed,
     DiscardDelivered,
     Event,
+    Faulted,
     Pending,
     RecordsDropped,
     RecordsPolled,
@@ -41,8 +43,22 @@ def listed(*shards: str, waiting: int = 0) -> Health:
     return watched
 
 
-def called(outcome: Outcome, *, sent: bool = True) -> CallEnded:
-    return CallEnded("a", records(1, 2), 1, "id", outcome, 0.1, sent)
+def called(outcome: Outcome, *, sent: bool = True, shard: str = "a") -> CallEnded:
+    return CallEnded(shard, records(1, 2), 1, "id", outcome, 0.1, sent)
+
+
+def told(watched: Health, kind: str) -> tuple[str, str]:
+    (found,) = [(one.status, one.reason) for one in watched.report(0.0).conditions if one.type == kind]
+    return found
+
+
+def source(reason: Reason, shard: str | None = None) -> ConditionObserved:
+    holds = reason is Reason.REACHABLE
+    return ConditionObserved(ConditionType.SOURCE_REACHABLE, holds, reason, "", shard)
+
+
+def unwritten(shard: str, reason: Reason = Reason.ACCESS_DENIED) -> Faulted:
+    return Faulted(f"checkpoint of {shard}", StoreError(reason, "denied"), 1.0, shard)
 
 
 def test_idle_means_every_shard_at_its_tip_and_nothing_pending() -> None:
@@ -119,25 +135,25 @@ def test_the_function_is_reachable_when_it_answers_even_with_an_error() -> None:
 
 
 def test_what_is_known_is_told_with_reason_and_message_and_the_rest_is_unknown() -> None:
-    def told() -> dict[str, tuple[str, str, str]]:
+    def everything() -> dict[str, tuple[str, str, str]]:
         return {one.type: (one.status, one.reason, one.message) for one in watched.report(0.0).conditions}
 
     watched = Health()
     unknown = ("Unknown", "Pending", "not tried yet")
-    assert told() == dict.fromkeys(("SourceReachable", "FunctionReachable", "DestinationReachable"), unknown)
+    assert everything() == dict.fromkeys(ConditionType, unknown)
     watched(ConditionObserved(ConditionType.SOURCE_REACHABLE, False, Reason.NOT_FOUND, "no such stream"))
-    assert told()["SourceReachable"] == ("False", "NotFound", "no such stream")
+    assert everything()["SourceReachable"] == ("False", "NotFound", "no such stream")
     watched(called(NotInvoked(throttled=False, detail="refused")))
     away = "refused: check the address and that it is running"
-    assert told()["FunctionReachable"] == ("False", "Unreachable", away)
+    assert everything()["FunctionReachable"] == ("False", "Unreachable", away)
     watched(called(NotInvoked(throttled=True, detail="HTTP 429")))
-    assert told()["FunctionReachable"] == ("True", "Throttled", "HTTP 429: it answers that it is busy")
+    assert everything()["FunctionReachable"] == ("True", "Throttled", "HTTP 429: it answers that it is busy")
     watched(called(Succeeded()))
-    assert told()["FunctionReachable"] == ("True", "Reachable", "the function answers")
+    assert everything()["FunctionReachable"] == ("True", "Reachable", "the function answers")
     watched(DeliveryFailed("a", DISCARD, Reason.ACCESS_DENIED, "not allowed"))
-    assert told()["DestinationReachable"] == ("False", "AccessDenied", "not allowed")
+    assert everything()["DestinationReachable"] == ("False", "AccessDenied", "not allowed")
     watched(DiscardDelivered("a", DISCARD, "id"))
-    assert told()["DestinationReachable"] == ("True", "Reachable", "took a failure record")
+    assert everything()["DestinationReachable"] == ("True", "Reachable", "took a failure record")
 
 
 def test_an_event_that_was_not_sent_says_nothing_of_the_function() -> None:
@@ -258,6 +274,118 @@ def test_a_failure_is_no_progress(outcome: Outcome) -> None:
         watched(called(outcome))
         paused(watched, 1)
     assert blocked(watched) == 1
+
+
+ENDS = [ShardStopped("a"), ShardFinished("a")]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    ("met", "kind"),
+    [
+        (source(Reason.ACCESS_DENIED, "a"), "SourceReachable"),
+        (called(NotInvoked(throttled=False, detail="refused")), "FunctionReachable"),
+        (DeliveryFailed("a", DISCARD, Reason.ACCESS_DENIED, "not allowed"), "DestinationReachable"),
+        (unwritten("a"), "CheckpointsReachable"),
+    ],
+    ids=["source", "function", "destination", "checkpoints"],
+)
+def test_what_failed_with_a_shard_is_told_while_the_shard_is_read_here(met: Event, kind: str, end: Event) -> None:
+    watched = Health()
+    watched(ShardStarted("a", None))
+    watched(ShardStarted("b", None))
+    watched(met)
+    assert told(watched, kind)[0] == "False"
+    watched(end)
+    assert told(watched, kind) == ("Unknown", "Pending")
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_was_met_with_the_shards_that_stay_is_told_again(end: Event) -> None:
+    watched = listed("a", "b")
+    watched(called(Succeeded(), shard="b"))
+    watched(called(NotInvoked(throttled=False, detail="refused")))
+    assert told(watched, "FunctionReachable") == ("False", "Unreachable")
+    assert watched.report(0.0).last_processing_result == "PROBLEM: refused"
+    watched(end)
+    assert told(watched, "FunctionReachable") == ("True", "Reachable")
+    assert watched.report(0.0).last_processing_result == "OK"
+    watched(ShardStopped("b"))
+    assert told(watched, "FunctionReachable") == ("Unknown", "Pending")
+    assert watched.report(0.0).last_processing_result == "No records processed"
+
+
+def test_of_function_and_destination_the_last_experience_counts_whichever_shards_it_was() -> None:
+    watched = listed("a", "b")
+    for outcome, shard, status in (
+        (NotInvoked(throttled=False, detail="refused"), "a", "False"),
+        (Succeeded(), "b", "True"),
+        (NotInvoked(throttled=False, detail="refused"), "a", "False"),
+    ):
+        watched(called(outcome, shard=shard))
+        assert told(watched, "FunctionReachable")[0] == status
+    watched(DeliveryFailed("a", DISCARD, Reason.ACCESS_DENIED, "not allowed"))
+    watched(DiscardDelivered("b", DISCARD, "id"))
+    assert told(watched, "DestinationReachable")[0] == "True"
+
+
+def test_a_shard_that_cannot_be_read_is_told_whatever_the_listing_and_other_shards_say() -> None:
+    watched = listed("a", "b")
+    watched(source(Reason.ACCESS_DENIED, "a"))
+    watched(source(Reason.REACHABLE, "b"))
+    watched(source(Reason.REACHABLE))
+    assert told(watched, "SourceReachable") == ("False", "AccessDenied")
+    watched(source(Reason.UNREACHABLE, "b"))
+    assert told(watched, "SourceReachable") == ("False", "Unreachable")
+    watched(source(Reason.REACHABLE, "b"))
+    watched(source(Reason.REACHABLE, "a"))
+    assert told(watched, "SourceReachable") == ("True", "Reachable")
+
+
+def test_a_stream_that_cannot_be_listed_is_told_without_any_shard() -> None:
+    watched = listed("a")
+    watched(source(Reason.REACHABLE, "a"))
+    watched(source(Reason.NOT_FOUND))
+    watched(ShardStopped("a"))
+    assert told(watched, "SourceReachable") == ("False", "NotFound")
+    watched(source(Reason.REACHABLE))
+    assert told(watched, "SourceReachable") == ("True", "Reachable")
+
+
+def test_checkpoints_that_cannot_be_written_are_told_until_each_shards_is() -> None:
+    watched = listed("a", "b")
+    watched(Checkpointed("a", "1"))
+    assert told(watched, "CheckpointsReachable") == ("True", "Reachable")
+    watched(unwritten("a"))
+    watched(unwritten("b", Reason.UNREACHABLE))
+    watched(ConditionObserved(ConditionType.CHECKPOINTS_REACHABLE, True, Reason.REACHABLE, "leases were read"))
+    assert told(watched, "CheckpointsReachable") == ("False", "Unreachable")
+    watched(Checkpointed("b", "1"))
+    assert told(watched, "CheckpointsReachable") == ("False", "AccessDenied")
+    watched(Checkpointed("a", "2"))
+    assert told(watched, "CheckpointsReachable") == ("True", "Reachable")
+
+
+def test_a_store_that_asks_for_patience_is_there() -> None:
+    watched = listed("a")
+    watched(unwritten("a", Reason.THROTTLED))
+    assert told(watched, "CheckpointsReachable") == ("True", "Throttled")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), StoreError(Reason.API_ERROR, "not given back")])
+def test_a_fault_of_another_kind_or_of_no_held_shard_says_nothing_of_checkpoints(error: Exception) -> None:
+    watched = listed("a")
+    watched(Faulted("giving back a", error, 0.0, "a" if isinstance(error, RuntimeError) else None))
+    assert told(watched, "CheckpointsReachable") == ("Unknown", "Pending")
+
+
+def test_the_shards_that_nobody_holds_are_those_of_the_last_look() -> None:
+    watched = Health()
+    assert watched.report(0.0).unowned == ()
+    watched(ShardsListed(3, 0, ("a", "b")))
+    assert watched.report(0.0).unowned == ("a", "b")
+    watched(ShardsListed(3, 0))
+    assert watched.report(0.0).unowned == ()
 
 
 def test_lanes_that_pause_in_turn_do_not_add_up() -> None:

@@ -6,10 +6,22 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from headrace.errors import Throttled
-from headrace.records import Checkpoint, Gap, Polled, Position, Shard
+import pytest
+
+from headrace.errors import Reason, StoreError, Throttled
+from headrace.records import Checkpoint, Gap, Polled, Position, Shard, Start
 from headrace.spec import parse_mapping
-from headrace.stream.events import Event, RecordsTrimmed, ShardFinished, ShardStarted
+from headrace.stream import mapping as mapping_module
+from headrace.stream.events import (
+    ConditionObserved,
+    ConditionType,
+    Event,
+    Faulted,
+    RecordsTrimmed,
+    ShardFinished,
+    ShardsListed,
+    ShardStarted,
+)
 from headrace.stream.mapping import MappingRun
 from headrace.stream.membership import Alone
 from headrace.stream.settings import delivery_of
@@ -45,7 +57,29 @@ class Source:
         pass
 
 
-async def run(source: Source, until: Callable[[Event], bool], **checkpoints: Checkpoint) -> list[Event]:
+class Refusing(SqliteStore):
+    """Refuses some of its calls as often as told."""
+
+    refusals: dict[str, int]
+
+    def refuse(self, call: str) -> bool:
+        self.refusals[call] = self.refusals.get(call, 0) - 1
+        return self.refusals[call] >= 0
+
+    async def adopt(self, created: float, restart: Start) -> bool:
+        if self.refuse("adopt"):
+            raise StoreError(Reason.NOT_FOUND, "no such table; make it")
+        return await super().adopt(created, restart)
+
+    async def take(self, shard_id: str) -> Checkpoint | None:
+        if self.refuse("take"):
+            raise StoreError(Reason.ACCESS_DENIED, "may not write; allow it")
+        return None if self.refuse("changed") else await super().take(shard_id)
+
+
+async def run(
+    source: Source, until: Callable[[Event], bool], refusals: dict[str, int] | None = None, **checkpoints: Checkpoint
+) -> list[Event]:
     events: list[Event] = []
     stop = asyncio.Event()
 
@@ -56,7 +90,8 @@ async def run(source: Source, until: Callable[[Event], bool], **checkpoints: Che
 
     file = SqliteFile(None)
     await file.open()
-    store = SqliteStore(file, "m")
+    store = Refusing(file, "m")
+    store.refusals = refusals or {}
     for shard_id, checkpoint in checkpoints.items():
         await store.save(shard_id, checkpoint)
     mapping = parse_mapping(manifest())
@@ -93,3 +128,43 @@ async def test_a_child_that_is_listed_and_named_by_its_parents_end_starts_once()
     source.readers["child"] = [Polled(ended=True)]
     events = await run(source, lambda event: event == ShardFinished("child"))
     assert sum(map(child_started, events)) == 1
+
+
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping_module, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(mapping_module, "SETTLED_INTERVAL", 0.01)
+
+
+def started(event: Event) -> bool:
+    return isinstance(event, ShardStarted)
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize(
+    ("call", "reason"), [("adopt", Reason.NOT_FOUND), ("take", Reason.ACCESS_DENIED)], ids=["adopt", "take"]
+)
+async def test_a_store_that_refuses_is_a_condition_that_holds_once_it_does_not(call: str, reason: Reason) -> None:
+    def healed(event: Event) -> bool:
+        return (
+            isinstance(event, ConditionObserved) and event.holds and event.type is ConditionType.CHECKPOINTS_REACHABLE
+        )
+
+    events = await run(Source([[Shard("parent")]]), healed, {call: 2})
+    seen = [each for each in events if isinstance(each, ConditionObserved)]
+    told = [(each.holds, each.reason) for each in seen if each.type is ConditionType.CHECKPOINTS_REACHABLE]
+    assert told == [(False, reason), (False, reason), (True, Reason.REACHABLE)]
+    assert not [each for each in events if isinstance(each, Faulted)]
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_a_shard_is_told_as_nobodys_until_it_is_taken() -> None:
+    looks: list[tuple[str, ...]] = []
+
+    def taken(event: Event) -> bool:
+        if isinstance(event, ShardsListed):
+            looks.append(event.unowned)
+        return len(looks) == 2
+
+    await run(Source([[Shard("parent"), CHILD]]), taken, {"changed": 1})
+    assert looks == [("parent",), ()]

@@ -7,8 +7,14 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from headrace import logs
+from headrace.errors import Reason
 from headrace.records import Gap
+from headrace.stream.classify import NotInvoked, Succeeded
 from headrace.stream.events import (
+    CallEnded,
+    ConditionObserved,
+    ConditionType,
+    DeliveryFailed,
     Event,
     Pending,
     RecordsAbandoned,
@@ -23,6 +29,7 @@ from headrace.stream.events import (
 )
 from headrace.stream.health import BLOCKED_AFTER, Health
 from headrace.stream.metrics import Metrics
+from tests.unit.test_health import DISCARD
 
 LABELS = {"namespace": "shop", "mapping": "orders", "source": "arn"}
 TRIMMED = RecordsTrimmed("shard", Gap("7", "90", 1.0, 2.5))
@@ -67,6 +74,41 @@ def test_the_sources_retention_is_told_in_seconds() -> None:
     registry = CollectorRegistry()
     Metrics(registry).observer("shop", "orders", "arn", Health())(RetentionSeen(604800.0))
     assert registry.get_sample_value("headrace_source_retention_seconds", LABELS) == 604800
+
+
+def test_a_condition_is_1_or_0_as_the_status_has_it_and_not_there_while_it_is_not_known() -> None:
+    registry, health = CollectorRegistry(), Health()
+    observer = all_of(health, Metrics(registry).observer("shop", "orders", "arn", health))
+
+    def told(kind: str) -> float | None:
+        return registry.get_sample_value("headrace_condition", LABELS | {"type": kind})
+
+    assert {told(kind) for kind in ConditionType} == {None}
+    observer(ShardStarted("1", None))
+    observer(ConditionObserved(ConditionType.SOURCE_REACHABLE, True, Reason.REACHABLE, "", "1"))
+    observer(CallEnded("1", (), 1, "id", NotInvoked(throttled=False, detail="refused"), 0.1))
+    observer(DeliveryFailed("1", DISCARD, Reason.ACCESS_DENIED, "not allowed"))
+    assert [told(kind) for kind in ConditionType] == [1, 0, 0, None]
+    observer(CallEnded("1", (), 1, "id", Succeeded(), 0.1))
+    assert told("FunctionReachable") == 1
+    observer(ShardStopped("1"))
+    assert {told(kind) for kind in ConditionType} == {None}
+
+
+def test_a_run_that_has_ended_tells_nothing_of_the_present_and_keeps_what_it_counted() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    health = Health()
+    counting = metrics.observer("shop", "orders", "arn", health)
+    observer = all_of(health, counting)
+    for event in (ShardStarted("1", None), Pending("1", 1.0, at_tip=False), RetentionSeen(86400.0), ABANDONED):
+        observer(event)
+    observer(ConditionObserved(ConditionType.SOURCE_REACHABLE, False, Reason.NOT_FOUND, ""))
+    counting.close()
+    left = {sample.name for family in registry.collect() if family.type == "gauge" for sample in family.samples}
+    assert {name for name in left if not name.endswith("_created")} == set()
+    assert registry.get_sample_value("headrace_dropped_events_total", LABELS) == 3
+    metrics.observer("shop", "orders", "arn", Health()).close()  # one that has learned nothing
 
 
 def test_a_gap_is_logged_as_a_warning_with_its_ends() -> None:

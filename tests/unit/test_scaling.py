@@ -64,8 +64,19 @@ def test_the_poller_that_knows_the_most_shards_is_believed() -> None:
 
 
 def test_without_a_report_the_leases_tell_how_many_can_be_read() -> None:
-    leases = (lease(), lease("Available"), lease("Waiting"), lease("Finished", finished=True))
-    assert ready_shards(seen(beat(None), leases=leases)) == 2
+    shards = (("1", "Held", ()), ("2", "Available", ()), ("3", "Waiting", ("1",)), ("4", "Waiting", ("forgotten",)))
+    leases = tuple(lease(state, spec={"shardId": one, "parents": parents}) for one, state, parents in shards)
+    assert ready_shards(seen(beat(None), leases=(*leases, lease("Finished", finished=True)))) == 3
+
+
+def test_leases_of_which_none_can_be_read_are_no_silence() -> None:
+    assert ready_shards(seen(leases=(lease("Finished", finished=True),))) == 0
+    assert ready_shards(seen()) is None
+
+
+def test_what_lies_in_the_cluster_does_not_count_where_the_checkpoints_are_in_a_table() -> None:
+    mapping = {"spec": {"eventSourceArn": KINESIS, "poller": {"checkpointTable": "headrace"}}}
+    assert current_leases(Observed(mapping, {}, (), (lease(),))) == ()
 
 
 @pytest.mark.parametrize(("now", "expected"), [(None, 2), (0, 2), (4, 4), (50, 10)])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headrace.control.announcing import notices
 from headrace.control.observe import Observed
 from headrace.control.status import patch_of, status_of
 from headrace.control.trouble import Problem
 from headrace.errors import Reason
 from headrace.heartbeat import Heartbeat, ReportedCondition
 from headrace.resources import DEPLOYMENT
+from headrace.stream.classify import NotInvoked, Succeeded
+from headrace.stream.events import CallEnded, ConditionObserved, ConditionType, ShardStarted, ShardStopped
+from headrace.stream.health import Health
 
 if TYPE_CHECKING:
     from headrace.cluster import Body
@@ -20,6 +25,10 @@ NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
 REACHED = ReportedCondition("SourceReachable", "True", "Reachable", "the stream answers")
 MISSING = ReportedCondition("SourceReachable", "False", "NotFound", "there is no such stream")
 NO_FUNCTION = ReportedCondition("FunctionReachable", "False", "Unreachable", "connection refused")
+NO_TABLE = ReportedCondition(
+    "CheckpointsReachable", "False", "NotFound", "DynamoDB table t, query: gone; make the table"
+)
+REFUSED = ReportedCondition("CheckpointsReachable", "False", "ApiError", "the Kubernetes API answered 403")
 NO_QUEUE = ReportedCondition("DestinationReachable", "False", "NotFound", "there is no such queue")
 SCALED_DOWN: Body = {
     "metadata": {"generation": 3},
@@ -111,6 +120,9 @@ def test_a_mapping_that_is_being_deleted_says_so() -> None:
         ((MISSING,), ("False", "NotFound")),
         ((REACHED, NO_FUNCTION), ("False", "Unreachable")),
         ((REACHED, NO_QUEUE), ("True", "Ready")),
+        ((NO_TABLE,), ("False", "NotFound")),
+        ((REACHED, NO_TABLE), ("False", "NotFound")),
+        ((REACHED, REFUSED), ("False", "ApiError")),
     ],
 )
 def test_ready_means_that_records_flow(conditions: tuple[ReportedCondition, ...], ready: tuple[str, str]) -> None:
@@ -124,8 +136,46 @@ def test_what_fails_for_one_poller_fails() -> None:
 
 def test_without_pollers_nothing_is_known_of_the_world() -> None:
     status = told(observed())
-    for kind in ("SourceReachable", "FunctionReachable", "DestinationReachable"):
+    for kind in ("SourceReachable", "FunctionReachable", "DestinationReachable", "CheckpointsReachable"):
         assert brief(status, kind) == ("Unknown", "Pending")
+
+
+def test_checkpoints_that_cannot_be_reached_say_what_to_do_and_are_an_event_once_and_again_when_they_can() -> None:
+    away = told(observed(beat(2, NO_TABLE)))
+    assert condition(away, "CheckpointsReachable")["message"] == NO_TABLE.message
+    assert condition(told(observed(beat(2, REFUSED))), "Ready")["message"] == (
+        "the Kubernetes API answered 403; it is tried again: if it lasts, mend what the server names"
+    )
+    back = told(observed(beat(2, REACHED, replace(NO_TABLE, status="True", reason="Reachable", message="it answers"))))
+    assert brief(back, "Ready") == ("True", "Ready")
+    events = [
+        [(each.type, each.reason) for each in notices(*both)] for both in (({}, away), (away, away), (away, back))
+    ]
+    assert events == [[("Warning", "NotFound")], [], [("Normal", "Reachable"), ("Normal", "Ready")]]
+
+
+def test_a_mapping_is_ready_again_once_the_shard_that_failed_is_read_by_a_poller_that_succeeds() -> None:
+    giver, taker = Health(), Health()
+    for health in (giver, taker):
+        health(ConditionObserved(ConditionType.SOURCE_REACHABLE, True, Reason.REACHABLE, "it answers"))
+
+    def ready() -> tuple[str, str]:
+        beats = []
+        for identity, health in (("a", giver), ("b", taker)):
+            said = [ReportedCondition(*astuple(one)) for one in health.report(0.0).conditions]
+            result = health.report(0.0).last_processing_result
+            beats.append(beat(2, *said, identity=identity, last_processing_result=result))
+        status = told(observed(*beats))
+        return brief(status, "Ready")[1], status["lastProcessingResult"]
+
+    giver(ShardStarted("s1", None))
+    giver(ShardStarted("s2", None))
+    giver(CallEnded("s1", (), 1, "id", NotInvoked(throttled=False, detail="refused"), 0.1))
+    assert ready() == ("Unreachable", "PROBLEM: refused")
+    giver(ShardStopped("s1"))
+    taker(ShardStarted("s1", None))
+    taker(CallEnded("s1", (), 1, "id", Succeeded(), 0.1))
+    assert ready() == ("Ready", "OK")
 
 
 def test_a_deployment_that_cannot_make_pods_is_quoted() -> None:

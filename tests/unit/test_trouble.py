@@ -102,9 +102,9 @@ def test_a_deployment_that_may_not_make_pods_is_quoted() -> None:
 # Shards
 
 
-def lease(shard: str, holder: str | None = None, state: str = "Held", **more: Any) -> Body:
+def lease(shard: str, holder: str | None = None, state: str = "Held", *parents: str, **more: Any) -> Body:
     status = {"state": state, "holder": holder, "incarnation": "1"} | more
-    return {"spec": {"shardId": shard}, "status": status}
+    return {"spec": {"shardId": shard, "parents": list(parents)}, "status": status}
 
 
 def beat(identity: str = "a", **more: Any) -> Heartbeat:
@@ -112,7 +112,7 @@ def beat(identity: str = "a", **more: Any) -> Heartbeat:
 
 
 def test_shards_are_assigned_when_each_that_can_be_read_has_a_live_holder() -> None:
-    leases = (lease("1", "a"), lease("2", state="Waiting"), lease("3", state="Finished", finished=True))
+    leases = (lease("1", "a"), lease("2", None, "Waiting", "1"), lease("3", state="Finished", finished=True))
     assert assignment(seen(beats=(beat(),), leases=leases))[:2] == ("True", Reason.SHARDS_ASSIGNED)
 
 

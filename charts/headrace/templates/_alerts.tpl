@@ -51,7 +51,7 @@ annotations:
     max by (namespace, mapping, source, shard) (headrace_shard_blocked) > 0
   {{- include "headrace.alertRest" (dict "alert" . "url" $url "name" "HeadraceShardBlocked"
     "summary" "A shard does not get ahead"
-    "description" `{{ $labels.namespace }}/{{ $labels.mapping }}, shard {{ $labels.shard }}: its first batch is put off again and again; 'kubectl get shl' says why.`) | nindent 2 }}
+    "description" `{{ $labels.namespace }}/{{ $labels.mapping }}, shard {{ $labels.shard }}: its first batch is put off again and again; the mapping's condition Ready says why.`) | nindent 2 }}
 {{- end }}
 {{- end }}
 {{- with .shardUnowned }}
@@ -61,7 +61,7 @@ annotations:
     max by (namespace, mapping, shard) (headrace_shard_unowned) > 0
   {{- include "headrace.alertRest" (dict "alert" . "url" $url "name" "HeadraceShardUnowned"
     "summary" "A shard is read by nobody"
-    "description" `{{ $labels.namespace }}/{{ $labels.mapping }}, shard {{ $labels.shard }}: it could be read, and no living poller holds it.`) | nindent 2 }}
+    "description" `{{ $labels.namespace }}/{{ $labels.mapping }}, shard {{ $labels.shard }}: it could be read, and no living poller holds it; see the mapping's condition ShardsAssigned.`) | nindent 2 }}
 {{- end }}
 {{- end }}
 {{- with .noPollerAlive }}
@@ -74,6 +74,16 @@ annotations:
   {{- include "headrace.alertRest" (dict "alert" . "url" $url "name" "HeadraceNoPollerAlive"
     "summary" "A mapping has no poller"
     "description" `{{ $labels.namespace }}/{{ $labels.mapping }}: no poller is alive, so none of its shards is read.`) | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- with .unreachable }}
+{{- if .enabled }}
+- alert: HeadraceUnreachable
+  expr: |-
+    min by (namespace, mapping, source, type) (headrace_condition{type=~"SourceReachable|CheckpointsReachable"}) == 0
+  {{- include "headrace.alertRest" (dict "alert" . "url" $url "name" "HeadraceUnreachable"
+    "summary" "A stream or its checkpoints cannot be reached"
+    "description" `{{ $labels.namespace }}/{{ $labels.mapping }}: a poller says that {{ $labels.type }} does not hold, so that records wait or come again after a crash; the condition says why.`) | nindent 2 }}
 {{- end }}
 {{- end }}
 {{- with .destinationFailing }}

@@ -69,7 +69,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   verbs: [get, list, watch, create, update, delete]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 # The children of a mapping. They go with it by garbage collection; only an account it does not need any more is deleted.
 - apiGroups: [""]
   resources: [configmaps]

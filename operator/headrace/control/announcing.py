@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
     from headrace.cluster import Body
 
-ANNOUNCED = ("SourceReachable", "FunctionReachable", "DestinationReachable", "Ready", "Progressing")
+ANNOUNCED = (
+    "SourceReachable",
+    "FunctionReachable",
+    "DestinationReachable",
+    "CheckpointsReachable",
+    "Ready",
+    "Progressing",
+)
 """In this order: what several conditions say for one reason is told once, by the first. Shards that are without a
 poller for a moment are no news; those that are lost the pollers tell."""
 _EXPECTED = frozenset({Reason.PENDING, Reason.DISABLED, Reason.ROLLING_OUT, Reason.RECONCILED})

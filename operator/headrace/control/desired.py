@@ -111,7 +111,7 @@ def _rules(ref: MappingRef) -> list[Body]:
         {
             "apiGroups": [""],
             "resources": [EVENT.plural],
-            "verbs": ["create", "patch"],
+            "verbs": ["create"],
         },
     ]
 

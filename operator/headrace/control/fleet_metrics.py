@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from headrace.control.shards import Unowned, unowned
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -38,12 +40,14 @@ class FleetMetrics(Collector):
 
     def saw(self, observed: Observed, status: Body, *, enabled: bool) -> None:
         """Takes in a look and the status that came of it; `enabled` is what the spec asks for."""
+        free = unowned(observed) if enabled else Unowned(0, ())
         self._views[observed.ref.key] = _View(
             enabled=enabled,
             pollers=status["pollers"],
-            shards={state: status["shards"][state] for state in ("total", "assigned", "blocked")},
+            shards={state: status["shards"][state] for state in ("total", "assigned", "blocked")}
+            | {"unowned": free.count},
             held={beat.identity: beat.shards_held for beat in observed.heartbeats},
-            unowned=unowned(observed) if enabled else (),
+            unowned=free.names,
         )
 
     def forget(self, key: Key) -> None:
@@ -60,13 +64,13 @@ class FleetMetrics(Collector):
         pollers = GaugeMetricFamily("headrace_pollers", "Pollers of a mapping that are alive.", labels=_MAPPING)
         shards = GaugeMetricFamily(
             "headrace_shards",
-            "Shards of a mapping: in total, assigned to a poller, blocked.",
+            "Shards of a mapping: in total, assigned to a poller, blocked, readable and without a poller.",
             labels=(*_MAPPING, "state"),
         )
         held = GaugeMetricFamily("headrace_poller_shards", "Shards that a poller holds.", labels=(*_MAPPING, "poller"))
         nobody = GaugeMetricFamily(
             "headrace_shard_unowned",
-            "1 for a shard that could be read and no poller holds.",
+            "1 for a shard that could be read and no poller holds; with a checkpoint table for some of them.",
             labels=(*_MAPPING, "shard"),
         )
         for key, view in self._views.items():
@@ -79,30 +83,3 @@ class FleetMetrics(Collector):
             for shard in view.unowned:
                 nobody.add_metric((*key, shard), 1)
         return enabled, pollers, shards, held, nobody
-
-
-def unowned(observed: Observed) -> tuple[str, ...]:
-    """The shards that could be read and nobody alive holds: not finished, and no parent of theirs is still to be read.
-
-    Shards of a former stream of the same name are history.
-    """
-    alive = {beat.identity for beat in observed.heartbeats}
-    leases = [(lease.get("spec") or {}, lease.get("status") or {}) for lease in observed.shard_leases]
-    newest = max((_made(spec) for spec, _ in leases), default="")
-    leases = [(spec, status) for spec, status in leases if _made(spec) == newest]
-    unfinished = {
-        spec.get("shardId"): spec.get("parents") or () for spec, status in leases if not status.get("finished")
-    }
-    holders = {spec.get("shardId"): status.get("holder") for spec, status in leases}
-    return tuple(
-        sorted(
-            str(shard)
-            for shard, parents in unfinished.items()
-            if holders[shard] not in alive and unfinished.keys().isdisjoint(parents)
-        )
-    )
-
-
-def _made(spec: Body) -> str:
-    """When a shard's stream was made: times of one form, so that the later is the greater."""
-    return str(spec.get("streamCreatedAt") or "")

@@ -32,13 +32,18 @@ def ready_shards(observed: Observed) -> int | None:
     told = [beat.shards_ready for beat in observed.heartbeats if beat.shards_ready is not None]
     if told:
         return max(told)
-    leases = current_leases(observed)
-    return sum(map(is_ready, leases)) if leases else None
+    return len(ready_leases(observed)) if current_leases(observed) else None
 
 
 def current_leases(observed: Observed) -> tuple[Body, ...]:
-    """The ShardLeases of the stream that is read now: not of another one, nor of a former one of its name."""
-    source = (observed.mapping.get("spec") or {}).get("eventSourceArn")
+    """The ShardLeases of the stream that is read now: not of another one, nor of a former one of its name.
+
+    None where they lie in a table, which the operator does not read: what is known of shards then, pollers report.
+    """
+    spec = observed.mapping.get("spec") or {}
+    if (spec.get("poller") or {}).get("checkpointTable"):
+        return ()
+    source = spec.get("eventSourceArn")
     specs = [(lease.get("spec") or {}, lease) for lease in observed.shard_leases]
     ours = [(spec, lease) for spec, lease in specs if spec.get("eventSourceArn") in {None, source}]
     newest = max((str(spec.get("streamCreatedAt") or "") for spec, _ in ours), default="")
@@ -50,9 +55,14 @@ def is_open(lease: Body) -> bool:
     return not (lease.get("status") or {}).get("finished")
 
 
-def is_ready(lease: Body) -> bool:
-    """Whether it can be read: it has not ended, and its parents have."""
-    return is_open(lease) and (lease.get("status") or {}).get("state") != "Waiting"
+def ready_leases(observed: Observed) -> tuple[Body, ...]:
+    """The current leases of shards that can be read: they have not ended, and no parent of theirs is still to be read.
+
+    Their state does not say so: it stays `Waiting` until somebody takes the shard.
+    """
+    unfinished = [lease for lease in current_leases(observed) if is_open(lease)]
+    unread = {(lease.get("spec") or {}).get("shardId") for lease in unfinished}
+    return tuple(one for one in unfinished if unread.isdisjoint((one.get("spec") or {}).get("parents") or ()))
 
 
 def is_held(lease: Body, heartbeats: tuple[Heartbeat, ...]) -> bool:

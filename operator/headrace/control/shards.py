@@ -1,11 +1,16 @@
-"""Who reads which shard, and which are stuck, as a mapping's status tells it. Pure. Before this: `scaling.py`."""
+"""Who reads which shard, and which are stuck, as a mapping's status tells it. Pure. Before this: `scaling.py`.
+
+The ShardLeases tell it; where there are none, as with a table, what the pollers report.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headrace.control.scaling import current_leases, is_held, is_open, is_ready, ready_shards
+from headrace.control.scaling import current_leases, is_held, is_open, ready_leases, ready_shards
 from headrace.errors import Reason
+from headrace.stuck import stuck_shard
 
 if TYPE_CHECKING:
     from headrace.cluster import Body
@@ -13,8 +18,14 @@ if TYPE_CHECKING:
 
 _NAMED = 3
 """Shards that a sentence names; the others it counts."""
-_LONGEST = 300
-"""Characters of a shard's error in a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unowned:
+    """Shards that could be read and that nobody alive holds: how many, and the names as far as they are known."""
+
+    count: int
+    names: tuple[str, ...]
 
 
 def counts(observed: Observed) -> Body:
@@ -33,48 +44,46 @@ def counts(observed: Observed) -> Body:
 
 def assignment(observed: Observed) -> tuple[str, Reason, str]:
     """Whether every shard that can be read is held by a poller that lives: status, reason, sentence."""
-    leases = current_leases(observed)
-    if leases:
-        free = [_shard(lease) for lease in leases if is_ready(lease) and not is_held(lease, observed.heartbeats)]
-        return _judged(len(free), sum(map(is_ready, leases)), f": {named(free)}" if free else "")
-    ready = ready_shards(observed)
+    ready = len(ready_leases(observed)) if current_leases(observed) else ready_shards(observed)
     if ready is None:
         return "Unknown", Reason.PENDING, "no poller has listed the shards yet"
-    return _judged(max(0, ready - sum(beat.shards_held for beat in observed.heartbeats)), ready, "")
-
-
-def _judged(free: int, ready: int, which: str) -> tuple[str, Reason, str]:
-    if not free:
+    free = unowned(observed)
+    if not free.count:
         return "True", Reason.SHARDS_ASSIGNED, f"each of the {ready} shards that can be read has a poller"
-    text = f"{free} of {ready} shards are read by nobody{which}; live pollers take them within seconds"
+    which = f": {named(free)}" if free.names else ""
+    text = f"{free.count} of {ready} shards are read by nobody{which}; live pollers take them within seconds"
     return "False", Reason.SHARDS_UNASSIGNED, f"{text}; if it lasts, see the condition Ready and the pollers' logs"
+
+
+def unowned(observed: Observed) -> Unowned:
+    """The shards that could be read and that no poller holds in the life that it is in.
+
+    From reports: what a poller sees that reads the leases, and what is missing of the shards that pollers hold.
+    """
+    leases, beats = current_leases(observed), observed.heartbeats
+    if leases:
+        free = sorted(_shard(lease) for lease in ready_leases(observed) if not is_held(lease, beats))
+        return Unowned(len(free), tuple(free))
+    missing = (ready_shards(observed) or 0) - sum(beat.shards_held for beat in beats)
+    names = sorted({shard_id for beat in beats for shard_id in beat.unowned})
+    return Unowned(max(0, missing, len(names), *(beat.shards_unowned for beat in beats)), tuple(names))
 
 
 def stuck(observed: Observed) -> str:
     """Which shards do not get ahead, since when, on which record, why; empty: none."""
-    found = [
-        _sentence(lease)
-        for lease in current_leases(observed)
-        if is_open(lease) and (lease.get("status") or {}).get("state") in {"Blocked", "Retrying"}
-    ]
-    more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return "; ".join(sorted(found)[:_NAMED]) + more
+    leases, beats = current_leases(observed), observed.heartbeats
+    told = [stuck_shard(_shard(lease), lease.get("status") or {}) for lease in leases] or [beat.stuck for beat in beats]
+    found = sorted((one for one in told if one is not None), key=lambda one: one.badness)
+    count = len(found) if leases else sum(beat.shards_stuck for beat in beats)
+    rest = count - len(found[:_NAMED])
+    return "; ".join(map(str, found[:_NAMED])) + (f"; and {rest} more" if rest > 0 else "")
 
 
-def named(shards: list[str]) -> str:
+def named(shards: Unowned) -> str:
     """Some of the names, and how many there are beside them."""
-    more = f" and {len(shards) - _NAMED} more" if len(shards) > _NAMED else ""
-    return ", ".join(sorted(shards)[:_NAMED]) + more
+    rest = shards.count - len(shards.names[:_NAMED])
+    return ", ".join(shards.names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _shard(lease: Body) -> str:
     return str((lease.get("spec") or {}).get("shardId") or lease.get("metadata", {}).get("name"))
-
-
-def _sentence(lease: Body) -> str:
-    status = lease.get("status") or {}
-    since = f" since {status['stuckSince']}" if status.get("stuckSince") else ""
-    record = f" on record {status['stuckOn']}" if status.get("stuckOn") else ""
-    attempts = f" after {status.get('attempts') or 0} failed calls"
-    error = str(status.get("lastError") or "no error is told")[:_LONGEST]
-    return f"{_shard(lease)} is {str(status['state']).lower()}{since}{record}{attempts}: {error}"

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
     from headrace.cluster import Body
     from headrace.control.observe import Observed
+    from headrace.heartbeat import ReportedCondition
 
 NO_RECORDS = "No records processed"
 USER_ACTION = "User action"
 """AWS's StateTransitionReason for stream sources (contract A.4)."""
-REPORTED = ("SourceReachable", "FunctionReachable", "DestinationReachable")
+REPORTED = ("SourceReachable", "FunctionReachable", "DestinationReachable", "CheckpointsReachable")
 """The conditions that only pollers know."""
 _LONGEST_MESSAGE = 4096
 
@@ -118,7 +119,7 @@ def _reported(kind: str, observed: Observed, *, enabled: bool) -> Condition:
     for status in ("False", "True", "Unknown"):
         for each in said:
             if each.status == status:
-                return Condition(kind, status, each.reason, f"{_where(kind, observed)}{each.message}")
+                return Condition(kind, status, each.reason, f"{_where(kind, observed)}{each.message}{_advice(each)}")
     return Condition(kind, "Unknown", Reason.PENDING, "no poller has reported it yet")
 
 
@@ -130,6 +131,12 @@ def _where(kind: str, observed: Observed) -> str:
         return ""
     namespace = service.get("namespace") or observed.ref.namespace
     return f"Service {namespace}/{service.get('name')}, port {service.get('port')}: "
+
+
+def _advice(said: ReportedCondition) -> str:
+    """What to do about an API server that refuses leases and checkpoints; a table's own sentence says it."""
+    refused = (said.type, said.status, said.reason) == ("CheckpointsReachable", "False", Reason.API_ERROR)
+    return "; it is tried again: if it lasts, mend what the server names" if refused else ""
 
 
 def _assigned(observed: Observed, *, enabled: bool) -> Condition:
@@ -148,6 +155,7 @@ def _ready(observed: Observed, state: str, reported: Iterable[Condition], proble
     for condition in reported:
         if condition.status == "False" and condition.type != "DestinationReachable":
             return Condition("Ready", "False", condition.reason, condition.message)
+    for condition in reported:
         if condition.status == "Unknown" and condition.type == "SourceReachable":
             return Condition("Ready", "False", Reason.PENDING, "the source was not read yet")
     stuck = shards.stuck(observed)

@@ -68,7 +68,7 @@ class CheckpointWriter:
             except StoreError as error:
                 failures += 1
                 pause = self._pause(failures)
-                self._observer(Faulted(f"checkpoint of {self._shard_id}", error, pause))
+                self._observer(Faulted(f"checkpoint of {self._shard_id}", error, pause, self._shard_id))
                 if self._stop.is_set():
                     return
                 await asyncio.sleep(pause)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from headrace.errors import Reason
+
 if TYPE_CHECKING:
-    from headrace.errors import Reason
+    from headrace.errors import DestinationError, SourceError, StoreError
     from headrace.records import Batch, Gap
     from headrace.stream.classify import Outcome
     from headrace.stream.retry import Discard
@@ -23,14 +25,19 @@ class ConditionType(StrEnum):
     SOURCE_REACHABLE = "SourceReachable"
     FUNCTION_REACHABLE = "FunctionReachable"
     DESTINATION_REACHABLE = "DestinationReachable"
+    CHECKPOINTS_REACHABLE = "CheckpointsReachable"
 
 
 @dataclass(frozen=True, slots=True)
 class ShardsListed:
-    """The source was listed: `total` shards not finished yet, of which `waiting` wait for their parents."""
+    """The source was listed: `total` shards not finished yet, of which `waiting` wait for their parents.
+
+    `unowned` are those of the others that neither this poller nor another one that is alive holds.
+    """
 
     total: int
     waiting: int
+    unowned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,21 +192,33 @@ class Checkpointed:
 
 @dataclass(frozen=True, slots=True)
 class ConditionObserved:
-    """A condition as it shows now; the same may be observed again and again."""
+    """A condition as it shows now, of one shard or (None) of all; the same may be observed again and again."""
 
     type: ConditionType
     holds: bool
     reason: Reason
     message: str
+    shard_id: str | None = None
+
+
+def unreachable(
+    kind: ConditionType, error: SourceError | DestinationError | StoreError, shard_id: str | None = None
+) -> ConditionObserved:
+    """What a failure says of a condition: who asks for patience is there."""
+    return ConditionObserved(kind, error.reason is Reason.THROTTLED, error.reason, error.message, shard_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Faulted:
-    """Something unexpected stopped a part of the work, which is tried again in so many seconds."""
+    """Something unexpected stopped a part of the work, which is tried again in so many seconds.
+
+    `shard_id` is there where it is a held shard's and lasts until it succeeds.
+    """
 
     what: str
     error: BaseException
     seconds: float
+    shard_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,24 @@
-"""What a mapping's work looks like from outside: conditions, last result, iterator age. Pure: a fold over events."""
+"""What a mapping's work looks like from outside: conditions, last result, iterator age. Pure: a fold over events.
+
+What was met with a shard is told while the shard is read here: from then on whoever has it tells how it is.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from headrace.errors import Reason
-from headrace.stream.classify import Failed, FailureKind, NotInvoked, Refused
+from headrace.errors import Reason, StoreError
+from headrace.stream.classify import Failed, FailureKind, NotInvoked, PartiallyFailed, Refused, Succeeded
 from headrace.stream.events import (
     CallEnded,
+    Checkpointed,
     ConditionObserved,
     ConditionType,
     DeliveryFailed,
     DiscardDelivered,
     Event,
+    Faulted,
     Pending,
     RecordsDropped,
     RecordsPolled,
@@ -21,7 +27,11 @@ from headrace.stream.events import (
     ShardStarted,
     ShardStopped,
     Waiting,
+    unreachable,
 )
+
+if TYPE_CHECKING:
+    from headrace.stream.classify import Outcome
 
 NO_RECORDS = "No records processed"
 OK = "OK"
@@ -29,6 +39,11 @@ CALL_FAILED = "PROBLEM: Function call failed"
 INVALID_SEQUENCE = "PROBLEM: Sequence number in function response is invalid. Please check function implementation."
 BLOCKED_AFTER = 3
 """Pauses in a row on one batch after which its shard counts as blocked."""
+ALWAYS_TRIED = frozenset({ConditionType.SOURCE_REACHABLE, ConditionType.CHECKPOINTS_REACHABLE})
+"""Conditions that are tried with every shard until they hold: what fails with one is told, whatever else goes well.
+
+The others are learned from records alone, and what was met last is told.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +67,8 @@ class Report:
     shards_ready: int | None
     """Of the total those that wait for no parent."""
     shards_blocked: int
+    unowned: tuple[str, ...] = ()
+    """Shards that could be read and that nobody alive held when the leases were read last."""
 
 
 @dataclass(slots=True)
@@ -72,10 +89,12 @@ class Health:
     """The fold; call it with every event of one mapping."""
 
     _shards: dict[str, _ShardView] = field(default_factory=dict)
-    _conditions: dict[ConditionType, ConditionReport] = field(default_factory=dict)
+    _told: dict[tuple[ConditionType, str | None], ConditionReport] = field(default_factory=dict)
+    """What was met last with each shard, and (None) with all of them; the newest at the end."""
+    _results: dict[str, str] = field(default_factory=dict)
+    """The last result of each shard, the newest at the end."""
     _listed: ShardsListed | None = None
     _listing_due: bool = True
-    last_processing_result: str = NO_RECORDS
 
     def __call__(self, event: Event) -> None:
         """Takes one event in."""
@@ -86,12 +105,13 @@ class Health:
             case ShardStarted(shard_id):
                 self._shards[shard_id] = _ShardView()
             case ShardFinished(shard_id) | ShardStopped(shard_id):
-                self._shards.pop(shard_id, None)
+                self._forget(shard_id)
                 self._listing_due = True  # a finished shard may have children that nobody has seen yet
             case ConditionObserved():
                 self._observe(event)
             case _:
                 self._follow_shard(event)
+                self._learn(event)
 
     def _follow_shard(self, event: Event) -> None:
         match event:
@@ -102,43 +122,50 @@ class Health:
                 view.oldest, view.at_tip, view.window_open = oldest, at_tip, window_open
             case Waiting(shard_id):
                 self._view(shard_id).set_back(event.lane)
-            case RecordsDropped(shard_id):
+            case RecordsDropped(shard_id) | DiscardDelivered(shard_id):
                 self._view(shard_id).setbacks.pop(event.lane, None)
-            case DiscardDelivered(shard_id):
+            case CallEnded(shard_id, outcome=Succeeded() | PartiallyFailed()):
                 self._view(shard_id).setbacks.pop(event.lane, None)
-                self._observe(
-                    _condition(ConditionType.DESTINATION_REACHABLE, Reason.REACHABLE, "took a failure record")
-                )
-            case DeliveryFailed(_, _, reason, message):
-                self._observe(ConditionObserved(ConditionType.DESTINATION_REACHABLE, False, reason, message))
-            case CallEnded():
-                self._follow_call(event)
 
-    def _follow_call(self, event: CallEnded) -> None:
-        outcome = event.outcome
-        reachable = ConditionType.FUNCTION_REACHABLE
-        match outcome:
-            case NotInvoked(throttled, detail):
-                self.last_processing_result = f"PROBLEM: {detail}"
-                reason = Reason.THROTTLED if throttled else Reason.UNREACHABLE
-                advice = "it answers that it is busy" if throttled else "check the address and that it is running"
-                self._observe(ConditionObserved(reachable, throttled, reason, f"{detail}: {advice}"))
-                return
-            case Failed(kind=FailureKind.INVALID_RESPONSE):
-                self.last_processing_result = INVALID_SEQUENCE
-            case Failed(kind=FailureKind.FUNCTION_ERROR | FailureKind.MISSING_STATE) | Refused():
-                self.last_processing_result = CALL_FAILED
-            case Failed():
-                self.last_processing_result = OK  # a valid answer (contract A.4), though no progress
-            case _:
-                self.last_processing_result = OK
-                self._view(event.shard_id).setbacks.pop(event.lane, None)
-        if event.sent:
-            self._observe(_condition(reachable, Reason.REACHABLE, "the function answers"))
+    def _learn(self, event: Event) -> None:
+        """What an event says of what lies around a shard."""
+        match event:
+            case DiscardDelivered(shard_id):
+                self._holds(ConditionType.DESTINATION_REACHABLE, "took a failure record", shard_id)
+            case DeliveryFailed(shard_id, _, reason, message):
+                self._observe(ConditionObserved(ConditionType.DESTINATION_REACHABLE, False, reason, message, shard_id))
+            case CallEnded():
+                self._learn_from_call(event)
+            case Checkpointed(shard_id):
+                self._holds(ConditionType.CHECKPOINTS_REACHABLE, "checkpoints are written", shard_id)
+            case Faulted(_, StoreError() as error, _, str(shard_id)):
+                self._observe(unreachable(ConditionType.CHECKPOINTS_REACHABLE, error, shard_id))
+
+    def _learn_from_call(self, event: CallEnded) -> None:
+        shard_id, outcome, reachable = event.shard_id, event.outcome, ConditionType.FUNCTION_REACHABLE
+        self._results.pop(shard_id, None)
+        self._results[shard_id] = _result(outcome)
+        if isinstance(outcome, NotInvoked):
+            reason = Reason.THROTTLED if outcome.throttled else Reason.UNREACHABLE
+            advice = "it answers that it is busy" if outcome.throttled else "check the address and that it is running"
+            text = f"{outcome.detail}: {advice}"
+            self._observe(ConditionObserved(reachable, outcome.throttled, reason, text, shard_id))
+        elif event.sent:
+            self._holds(reachable, "the function answers", shard_id)
+
+    def _holds(self, kind: ConditionType, message: str, shard_id: str) -> None:
+        self._observe(ConditionObserved(kind, True, Reason.REACHABLE, message, shard_id))
 
     def _observe(self, event: ConditionObserved) -> None:
-        status = "True" if event.holds else "False"
-        self._conditions[event.type] = ConditionReport(event.type, status, event.reason, event.message)
+        key, status = (event.type, event.shard_id), "True" if event.holds else "False"
+        self._told.pop(key, None)
+        self._told[key] = ConditionReport(event.type, status, event.reason, event.message)
+
+    def _forget(self, shard_id: str) -> None:
+        self._shards.pop(shard_id, None)
+        self._results.pop(shard_id, None)
+        for kind in ConditionType:
+            self._told.pop((kind, shard_id), None)
 
     def _view(self, shard_id: str) -> _ShardView:
         return self._shards.setdefault(shard_id, _ShardView())
@@ -152,8 +179,7 @@ class Health:
 
     @property
     def _reachable(self) -> bool:
-        source = self._conditions.get(ConditionType.SOURCE_REACHABLE)
-        return source is not None and source.status == "True"
+        return self._condition(ConditionType.SOURCE_REACHABLE).status == "True"
 
     @property
     def ready(self) -> bool:
@@ -172,23 +198,42 @@ class Health:
         view = self._shards.get(shard_id)
         return view is not None and max(view.setbacks.values(), default=0) >= BLOCKED_AFTER
 
+    @property
+    def last_processing_result(self) -> str:
+        """That of the last call for a shard that is read here."""
+        return next(reversed(self._results.values()), NO_RECORDS)
+
+    def conditions(self) -> tuple[ConditionReport, ...]:
+        """Each condition as it shows from here."""
+        return tuple(map(self._condition, ConditionType))
+
+    def _condition(self, kind: ConditionType) -> ConditionReport:
+        told = [one for one in reversed(self._told.values()) if one.type == kind]
+        failing = [one for one in told if one.status == "False"] if kind in ALWAYS_TRIED else []
+        return next(iter(failing or told), ConditionReport(kind, "Unknown", Reason.PENDING, "not tried yet"))
+
     def report(self, now: float) -> Report:
         """Everything at once; the iterator age is the worst shard's, None while no shard is read."""
         ages = [self.iterator_age(shard_id, now) for shard_id in self._shards]
-        unknown = [
-            ConditionReport(kind, "Unknown", Reason.PENDING, "not tried yet")
-            for kind in ConditionType
-            if kind not in self._conditions
-        ]
         return Report(
-            conditions=(*self._conditions.values(), *unknown),
+            conditions=self.conditions(),
             last_processing_result=self.last_processing_result,
             iterator_age_seconds=max(ages) if ages else None,
             shards_total=self._listed.total if self._listed else None,
             shards_ready=self._listed.total - self._listed.waiting if self._listed else None,
             shards_blocked=sum(map(self.blocked, self._shards)),
+            unowned=self._listed.unowned if self._listed else (),
         )
 
 
-def _condition(kind: ConditionType, reason: Reason, message: str) -> ConditionObserved:
-    return ConditionObserved(kind, holds=True, reason=reason, message=message)
+def _result(outcome: Outcome) -> str:
+    """In Lambda's words (contract A.4)."""
+    match outcome:
+        case NotInvoked(_, detail):
+            return f"PROBLEM: {detail}"
+        case Failed(kind=FailureKind.INVALID_RESPONSE):
+            return INVALID_SEQUENCE
+        case Failed(kind=FailureKind.FUNCTION_ERROR | FailureKind.MISSING_STATE) | Refused():
+            return CALL_FAILED
+        case _:
+            return OK  # an answer that names the first record is a valid one, though no progress

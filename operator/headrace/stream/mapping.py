@@ -32,6 +32,7 @@ from headrace.stream.events import (
     ShardStarted,
     ShardStopped,
     StreamRecreated,
+    unreachable,
 )
 from headrace.stream.functions import open_function
 from headrace.stream.leases import Claim
@@ -193,6 +194,8 @@ class MappingRun:
             settled, failed = await self._assign(tasks)
         for error in failed:  # what keeps one shard from being taken has held up no other, nor the listing
             raise error
+        if not self.membership.fence.closed:  # else our leases have yet to be won anew
+            self._condition(ConditionType.CHECKPOINTS_REACHABLE, None)
         rest = LISTING_INTERVAL - (time.monotonic() - self.listed_at)
         least, each = (SETTLED_INTERVAL, SETTLED_PER_SHARD) if settled else (UNSETTLED_INTERVAL, UNSETTLED_PER_SHARD)
         return min(rest, max(least, each * len(self.known)))
@@ -253,12 +256,16 @@ class MappingRun:
         taking = [self._start(tasks, leases[shard_id].shard, start) for shard_id in moves.take]
         taken = await asyncio.gather(*taking, return_exceptions=True)
         unfinished = [shard for shard in shards if not checkpoints.get(shard.shard_id, Checkpoint()).finished]
-        self.observer(ShardsListed(len(unfinished), len(unfinished) - len(ready)))
+        unowned = tuple(shard.shard_id for shard in ready if self._is_unowned(leases[shard.shard_id]))
+        self.observer(ShardsListed(len(unfinished), len(unfinished) - len(ready), unowned))
         for shard_id, error in zip(moves.take, taken, strict=True):
             if isinstance(error, StoreError) and error.reason is Reason.LEASE_BROKEN:
                 self._tell_broken(shard_id, error.message)
         failed += [error for error in taken if error is not None]
         return moves.settled and len(ready) == len(startable), failed
+
+    def _is_unowned(self, lease: Lease) -> bool:
+        return lease.shard.shard_id not in self.running and self.membership.is_free(lease.holder)
 
     async def _start(self, tasks: asyncio.TaskGroup, shard: Shard, start: Start) -> None:
         """Takes a shard, unless its lease has changed, and begins to read it."""
@@ -395,18 +402,19 @@ class MappingRun:
                 return
 
     def _tell_unlisted(self, error: Exception, pause: float) -> None:
-        if isinstance(error, SourceError):
-            self._condition(ConditionType.SOURCE_REACHABLE, error)
-        else:
-            what = "checkpoints" if isinstance(error, StoreError) else "listing the shards"
-            self.observer(Faulted(what, error, pause))
+        match error:
+            case SourceError():
+                self._condition(ConditionType.SOURCE_REACHABLE, error)
+            case StoreError():
+                self._condition(ConditionType.CHECKPOINTS_REACHABLE, error)
+            case _:
+                self.observer(Faulted("listing the shards", error, pause))
 
-    def _condition(self, kind: ConditionType, error: SourceError | DestinationError | None) -> None:
+    def _condition(self, kind: ConditionType, error: SourceError | DestinationError | StoreError | None) -> None:
         if error is None:
             self.observer(ConditionObserved(kind, holds=True, reason=Reason.REACHABLE, message="it answers"))
         else:
-            throttled = error.reason is Reason.THROTTLED
-            self.observer(ConditionObserved(kind, holds=throttled, reason=error.reason, message=error.message))
+            self.observer(unreachable(kind, error))
 
 
 @dataclass(slots=True)

@@ -7,16 +7,17 @@ Labels: `namespace`, `mapping`, `source` (the source's ARN); `shard` only on wha
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from headrace.stream.classify import Failed, NotInvoked, PartiallyFailed, Refused
 from headrace.stream.events import (
     CallEnded,
     CallStarted,
-    ConditionObserved,
     DeliveryFailed,
     DiscardDelivered,
     Event,
@@ -35,6 +36,8 @@ from headrace.stream.events import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from headrace.stream.health import Health
 
 _LABELS = ("namespace", "mapping", "source")
@@ -98,16 +101,29 @@ class Metrics:
         self.retention = Gauge(
             "headrace_source_retention_seconds", "How long the source keeps a record.", _LABELS, registry=registry
         )
-        self.condition = Gauge(
-            "headrace_condition",
-            "1 while a condition holds, 0 while it does not.",
-            (*_LABELS, "type"),
-            registry=registry,
-        )
+        self.conditions = Conditions()
+        registry.register(self.conditions)
 
     def observer(self, namespace: str, mapping: str, source: str, health: Health) -> MappingMetrics:
         """The observer of one mapping."""
         return MappingMetrics(self, (namespace, mapping, source), health)
+
+
+@dataclass(slots=True, eq=False)
+class Conditions(Collector):
+    """What the runs under way say of their conditions, asked of their health when it is scraped."""
+
+    healths: dict[tuple[str, str, str], Health] = field(default_factory=dict)
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """One gauge; a condition that nothing is known of is not there."""
+        text = "1 while a condition holds, 0 while it does not; not there while nothing is known of it."
+        family = GaugeMetricFamily("headrace_condition", text, labels=(*_LABELS, "type"))
+        for labels, health in self.healths.items():
+            for condition in health.conditions():
+                if condition.status != "Unknown":
+                    family.add_metric((*labels, condition.type), condition.status == "True")
+        return (family,)
 
 
 class MappingMetrics:
@@ -119,6 +135,7 @@ class MappingMetrics:
         self._health = health
         self.counts = Counts()
         self._followed: set[str] = set()
+        metrics.conditions.healths[labels] = health
         for metric in (
             metrics.polled, metrics.filtered_out, metrics.invoked, metrics.failed, metrics.dropped, metrics.delivered,
             metrics.trimmed, metrics.recreated, metrics.lost_shards, metrics.begun,
@@ -140,14 +157,19 @@ class MappingMetrics:
                 self._called(event)
             case DiscardDelivered() | DeliveryFailed() | RecordsDropped():
                 self._discarded(event)
-            case ConditionObserved():
-                metrics.condition.labels(*labels, event.type.value).set(event.holds)
             case Pending(shard_id):
                 self._follow(shard_id)
             case ShardFinished(shard_id) | ShardStopped(shard_id):
                 self._forget(shard_id)
             case _:
                 self._seldom(event)
+
+    def close(self) -> None:
+        """The run has ended: what it knew of the present is told no more, what it has counted stays."""
+        for shard_id in tuple(self._followed):
+            self._forget(shard_id)
+        self._metrics.conditions.healths.pop(self._labels, None)
+        self._metrics.retention.remove(*self._labels)
 
     def _called(self, event: CallStarted | CallEnded) -> None:
         metrics, labels = self._metrics, self._labels

@@ -23,6 +23,7 @@ from headrace.stream.events import (
     Pending,
     RecordsFiltered,
     RecordsPolled,
+    unreachable,
 )
 from headrace.stream.lanes import Lane, Lanes
 from headrace.stream.waiting import first
@@ -168,11 +169,11 @@ class ShardPoller:
         self._tell_pending(at_tip=False)
 
     def _source_reachable(self, error: SourceError | None) -> None:
-        kind = ConditionType.SOURCE_REACHABLE
+        kind, shard_id = ConditionType.SOURCE_REACHABLE, self._shard_id
         if error is None:
-            self._observer(ConditionObserved(kind, holds=True, reason=Reason.REACHABLE, message="the source answers"))
+            self._observer(ConditionObserved(kind, True, Reason.REACHABLE, "the source answers", shard_id))
         else:
-            self._observer(ConditionObserved(kind, error.reason is Reason.THROTTLED, error.reason, error.message))
+            self._observer(unreachable(kind, error, shard_id))
 
     def _lanes_changed(self) -> None:
         """Wakes the lanes, and the reader when there is room again."""

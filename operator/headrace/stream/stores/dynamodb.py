@@ -172,4 +172,4 @@ class DynamoDBTable:
         reason, words = reason_of(error)
         advice = _ADVICE.get(reason, "it is tried again")
         status = 400 if isinstance(error, ClientError) and reason is not Reason.SERVICE_ERROR else 0
-        return ClusterError(f"DynamoDB table {self._table}, {operation}: {words}; {advice}", status)
+        return ClusterError(f"DynamoDB table {self._table}, {operation}: {words}; {advice}", status, reason=reason)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from headrace.cluster import ClusterError
+from headrace.cluster import ClusterError, ObjectNotFound
 from headrace.errors import LeaseLost, Reason, StoreError
 from headrace.records import Checkpoint, Holder, Lease, Shard, Start
 from headrace.resources import SHARD_LEASE, MappingRef
@@ -40,6 +40,7 @@ from headrace.stream.stores.lease_status import (
 )
 from headrace.stream.stores.store_errors import most_telling, told_as_store_error
 from headrace.stream.stores.window_states import PIECE, WindowStates
+from headrace.stuck import StuckShard, stuck_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -126,7 +127,10 @@ class KubernetesStore:
     async def _find(self) -> tuple[dict[str, Body], dict[str, BrokenObject]]:
         """The leases of the mapping and its stream's name by shard, and those that are broken by their names."""
         with told_as_store_error():
-            there = await self._cluster.select(SHARD_LEASE, self._mapping.namespace, self._mapping.selector)
+            try:
+                there = await self._cluster.select(SHARD_LEASE, self._mapping.namespace, self._mapping.selector)
+            except ObjectNotFound as error:  # a collection is never gone: its kind is
+                raise StoreError(Reason.NOT_FOUND, f"{error.message}; apply the CRDs") from error
         judged = [self._judged(one) for one in there if isinstance(one, BrokenObject) or self._is_ours(one)]
         bodies = [one for one in judged if not isinstance(one, BrokenObject)]
         broken = {one.name: one for one in judged if isinstance(one, BrokenObject)}
@@ -335,6 +339,11 @@ class KubernetesStore:
         only_age = without_age(with_facts(told, facts)) == without_age(told)
         if self._clock() - lease.written_at >= (AGE_INTERVAL if only_age else WRITE_INTERVAL):
             await self._write(shard_id, lambda status: status)
+
+    def stuck(self) -> list[StuckShard]:
+        """The held shards that do not get ahead, as their leases tell."""
+        told = (stuck_shard(shard_id, status_of(lease.body)) for shard_id, lease in self._leases.items())
+        return [shard for shard in told if shard is not None]
 
     async def release(self, shard_id: str) -> None:
         """As far as that works at once; a lease that stays in our name is taken again, or expires with us."""

@@ -23,7 +23,7 @@ def told_as_store_error() -> Iterator[None]:
     except BrokenObject as error:
         raise StoreError(Reason.LEASE_BROKEN, error.message) from error
     except ClusterError as error:
-        raise StoreError(Reason.API_ERROR, error.message) from error
+        raise StoreError(error.reason, error.message) from error
 
 
 def most_telling(group: ExceptionGroup[Exception]) -> Exception:
