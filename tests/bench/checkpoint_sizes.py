@@ -73,7 +73,7 @@ async def measured(api: Cluster, namespace: str, lanes: int) -> Sizes:
     await saved(DynamoDBTable("headrace", ref, cast("AwsAccess", table), "eu-west-1"), ref, lanes)
     (row,) = table.rows.values()
     condition = ReportedCondition("SourceReachable", "True", "Reachable", "the stream answers")
-    said = Heartbeat(HOLDER.identity, 3, (condition,) * 3, "OK", 12, 16, 0, 16, 16, HOLDER.incarnation)
+    said = Heartbeat(HOLDER.identity, 3, (condition,) * 4, "OK", 12, 16, 0, 16, 16, HOLDER.incarnation)
     made = await api.create(LEASE, heartbeat.lease(ref, said, "2026-01-01T00:00:00.000000Z"))
     beat = await api.replace(LEASE, made)
     return Sizes(len(orjson.dumps(lease)), row_bytes(row), len(orjson.dumps(beat)))

@@ -115,7 +115,7 @@ def test_the_metrics_count_exactly_this(row: Row) -> None:
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.result], ids=lambda row: row.name)
 def test_the_last_processing_result_is_this(row: Row) -> None:
-    assert played(row.name).health.last_processing_result == row.result
+    assert played(row.name).last_result == row.result
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.windows], ids=lambda row: row.name)

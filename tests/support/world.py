@@ -21,9 +21,9 @@ from headrace.records import After, Checkpoint, Lease, Polled, Position, Record,
 from headrace.spec import EventSourceMapping, parse_mapping
 from headrace.stream import mapping as mapping_module
 from headrace.stream.aws import AwsSettings
-from headrace.stream.events import all_of
+from headrace.stream.events import CallEnded, Event, all_of
 from headrace.stream.functions import Call, NoResponse, Response
-from headrace.stream.health import Health
+from headrace.stream.health import NO_RECORDS, Health
 from headrace.stream.membership import Alone
 from headrace.stream.metrics import Counts, Metrics
 from headrace.stream.report import FailureRecord
@@ -111,10 +111,16 @@ class World:
     most_in_flight: int = 0
     counts: Counts = field(default_factory=Counts)
     health: Health = field(default_factory=Health)
+    last_result: str = NO_RECORDS
+    """The last processing result that showed, of shards that have ended too."""
 
     @property
     def calls(self) -> list[Called]:
         return [one for one in self.happened if isinstance(one, Called)]
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, CallEnded):
+            self.last_result = self.health.last_processing_result
 
     def play(self, seconds: float) -> None:
         """Runs the mapping for so long in virtual time."""
@@ -130,7 +136,7 @@ class World:
         mapping = parse_mapping(document)
         counting = Metrics(CollectorRegistry()).observer("shop", self.name, "arn", self.health)
         self.counts = counting.counts
-        observer = all_of(self.health, counting)
+        observer = all_of(self.health, counting, self._note)
         for life in (*self.stops, Stop(seconds, seconds)):
             stop = asyncio.Event()
             run = asyncio.ensure_future(
