@@ -7,7 +7,7 @@ import random
 import selectors
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -69,6 +69,10 @@ class FullJitter:
     @staticmethod
     def uniform(_least: float, most: float) -> float:
         return most
+
+    @staticmethod
+    def sample(population: Sequence[T], most: int) -> list[T]:
+        return list(population[:most])
 
 
 def run_virtually(clock: Clock, main: Coroutine[Any, Any, T]) -> T:
