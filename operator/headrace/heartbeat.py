@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
+from pydantic import Field, TypeAdapter
 
 from headrace.resources import ANNOTATION_REPORT, LEASE
-from headrace.stuck import StuckShard
+from headrace.stuck import StuckShard  # noqa: TC001 - the reports are read by it
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,15 +23,20 @@ TERM = 6
 LONGEST_MESSAGE = 1024
 MOST_NAMED = 10
 """Shards that a heartbeat names of those that nobody holds."""
+LARGEST = 2**53
+"""What a number in a report may be at most: it goes on into metrics, and sums of it into a status."""
+
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Word = Annotated[str, Field(max_length=1024)]
 
 
 @dataclass(frozen=True, slots=True)
 class ReportedCondition:
     """What a poller says of one condition; `status` is True, False or Unknown."""
 
-    type: str
-    status: str
-    reason: str
+    type: Word
+    status: Word
+    reason: Word
     message: str
 
 
@@ -44,26 +50,26 @@ class Heartbeat:
     """
 
     identity: str
-    generation: int
+    generation: Count
     conditions: tuple[ReportedCondition, ...] = ()
     last_processing_result: str | None = None
-    iterator_age_seconds: int | None = None
-    shards_total: int | None = None
+    iterator_age_seconds: Count | None = None
+    shards_total: Count | None = None
     """Shards that are not finished."""
-    shards_blocked: int = 0
-    shards_ready: int | None = None
+    shards_blocked: Count = 0
+    shards_ready: Count | None = None
     """Of the total those that can be read now: their parents are finished."""
-    shards_held: int = 0
+    shards_held: Count = 0
     """Shards that this poller holds."""
     incarnation: str = ""
     draining: bool = False
     asks: str | None = None
-    changes: int = 0
-    shards_unowned: int = 0
+    changes: Count = 0
+    shards_unowned: Count = 0
     """Shards that can be read and that nobody alive holds, as this poller sees the leases."""
-    unowned: tuple[str, ...] = ()
+    unowned: tuple[Word, ...] = ()
     """Some of them."""
-    shards_stuck: int = 0
+    shards_stuck: Count = 0
     """Of the shards held those that do not get ahead."""
     stuck: StuckShard | None = None
     """The worst of them."""
@@ -75,6 +81,9 @@ class Heartbeat:
         for condition in report["conditions"]:
             condition["message"] = condition["message"][:LONGEST_MESSAGE]
         return orjson.dumps(report, option=orjson.OPT_SORT_KEYS).decode()
+
+
+_REPORT = TypeAdapter(Heartbeat)
 
 
 def lease_name(mapping: MappingRef, identity: str) -> str:
@@ -94,31 +103,25 @@ def lease(mapping: MappingRef, heartbeat: Heartbeat, renewed: str) -> dict[str, 
 
 
 def heartbeat_of(body: Mapping[str, Any]) -> Heartbeat:
-    """The report on a Lease; one that cannot be read (another version's) says that somebody is alive."""
-    identity = str((body.get("spec") or {}).get("holderIdentity") or body["metadata"]["name"])
+    """The report on a Lease; one that cannot be read says that its poller is there, in whichever of its lives."""
+    return report_of(body) or Heartbeat(_identity(body), 0)
+
+
+def report_of(body: Mapping[str, Any]) -> Heartbeat | None:
+    """The report on a Lease as its poller wrote it; None where it is missing, edited by hand, or another version's.
+
+    What a later version tells beside is left out.
+    """
+    annotations = body["metadata"].get("annotations") or {}
     try:
-        report = orjson.loads((body["metadata"].get("annotations") or {})[ANNOTATION_REPORT])
-        return Heartbeat(
-            identity=identity,
-            generation=int(report["generation"]),
-            conditions=tuple(ReportedCondition(**condition) for condition in report["conditions"]),
-            last_processing_result=report["last_processing_result"],
-            iterator_age_seconds=report["iterator_age_seconds"],
-            shards_total=report["shards_total"],
-            shards_blocked=int(report["shards_blocked"]),
-            shards_ready=report.get("shards_ready"),
-            shards_held=int(report.get("shards_held", 0)),
-            incarnation=str(report.get("incarnation", "")),
-            draining=bool(report.get("draining", False)),
-            asks=report.get("asks"),
-            changes=int(report.get("changes", 0)),
-            shards_unowned=int(report.get("shards_unowned", 0)),
-            unowned=tuple(report.get("unowned") or ()),
-            shards_stuck=int(report.get("shards_stuck", 0)),
-            stuck=StuckShard(**report["stuck"]) if report.get("stuck") else None,
-        )
-    except (KeyError, TypeError, ValueError):
-        return Heartbeat(identity, 0)
+        report = _REPORT.validate_json(annotations.get(ANNOTATION_REPORT) or "", strict=True)
+    except ValueError:
+        return None
+    return replace(report, identity=_identity(body))
+
+
+def _identity(body: Mapping[str, Any]) -> str:
+    return str((body.get("spec") or {}).get("holderIdentity") or body["metadata"]["name"])
 
 
 def renewal_of(body: Mapping[str, Any]) -> tuple[str, float]:

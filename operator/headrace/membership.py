@@ -17,6 +17,7 @@ import structlog
 
 from headrace import heartbeat
 from headrace.cluster import ClusterError
+from headrace.ending import FAREWELL
 from headrace.errors import StoreError
 from headrace.heartbeat import RENEW_INTERVAL, TERM, Heartbeat
 from headrace.records import Holder
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-PATIENCE = 2.0
-"""Seconds for a renewal, and for a read: one that hangs leaves time for another before the leases are in doubt."""
+LEAST_PATIENCE = 0.25
+"""Seconds that a renewal, or a read, has at least."""
 REGAIN_PATIENCE = 4.0
 """Seconds for a try to win the leases anew; the next one goes on where it ended."""
 READ_INTERVAL = 0.5
@@ -74,10 +75,15 @@ class PollerMembership:
         self._asks: str | None = None
         self._changes = 0
         self._lease: Body | None = None
-        self._renewed = float("-inf")
+        self._renewed = self._due = float("-inf")
         self._certain = float("-inf")
         """When our last renewal that was answered was sent, or this life begun: from then on others may count."""
+        self._unsent = False
+        """Whether this life has sent no renewal yet, so that nobody can know of it."""
         self._lapsed = True
+        self._superseded = False
+        self._unreadable: frozenset[str] = frozenset()
+        """The heartbeats that could not be read when they were last looked at."""
         self._told = asyncio.Event()
         self._log = log.bind(mapping="/".join(mapping.key))
 
@@ -140,11 +146,10 @@ class PollerMembership:
         failures = 0
         while True:
             began = time.monotonic()
-            due = began - self._renewed >= RENEW_INTERVAL or self._told.is_set() or self._lapsed
             try:
-                if due:
+                if began >= self._due or self._told.is_set():
                     await self._beat()
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(self._patience()):
                     await self._read()
             except (ClusterError, StoreError, TimeoutError) as error:
                 self._view = leases.missed(self._view)
@@ -163,13 +168,19 @@ class PollerMembership:
         now = time.monotonic()
         others = len(self._view.beats) - 1
         reading = READ_INTERVAL + READ_PER_POLLER * others if others > 0 else RENEW_INTERVAL
-        return max(0.0, min(began + reading, self._view.next_expiry(), self._renewed + RENEW_INTERVAL) - now)
+        return max(0.0, min(began + reading, self._view.next_expiry(), self._due) - now)
+
+    def _patience(self) -> float:
+        """Seconds for a request: half of what is left before the leases are in doubt, so that others can follow it."""
+        return max(LEAST_PATIENCE, (self._certain + TERM - leases.MARGIN - time.monotonic()) / 2)
 
     async def _beat(self) -> None:
         """One renewal; after a gap a new life begins with it, and every lease is won anew before the fence opens."""
         self._told.clear()
         sent = time.monotonic()
-        if leases.in_doubt(self._certain, sent):
+        if self._unsent:
+            self._certain = sent
+        elif leases.in_doubt(self._certain, sent):
             self._begin_life(sent)
         if not await self._renew():
             return
@@ -184,10 +195,11 @@ class PollerMembership:
                 self.on_lost(await self._regain(self.holder))
             self._lapsed = False
             self.news.set()
+        self._due = sent + RENEW_INTERVAL
 
     def _begin_life(self, now: float) -> None:
         """What was seen before counts for nothing: an outage may have been everybody's."""
-        self._lapsed = True
+        self._lapsed = self._unsent = True
         self._certain = now
         self._view = leases.missed(self._view)
         self.holder = Holder(self.holder.identity, uuid.uuid4().hex[:12])
@@ -195,33 +207,44 @@ class PollerMembership:
 
     async def _renew(self) -> bool:
         """Writes the heartbeat by compare-and-swap; False while another process uses our name."""
-        async with asyncio.timeout(PATIENCE):
-            return await self._write()
-
-    async def _write(self) -> bool:
-        wanted = heartbeat.lease(self._mapping, self._heartbeat(), _now())
-        name = wanted["metadata"]["name"]
-        known, self._lease = self._lease, None  # forgotten unless this write succeeds
-        known = known or await self._cluster.find(LEASE, self._mapping.namespace, name)
-        if known is None:
-            self._lease = await self._cluster.create(LEASE, wanted)
-            return True
-        if self._is_superseded(beat_of(known).holder):
-            return False
-        wanted["metadata"]["resourceVersion"] = known["metadata"]["resourceVersion"]
-        self._lease = await self._cluster.replace(LEASE, wanted)
+        async with asyncio.timeout(self._patience()):
+            wanted = heartbeat.lease(self._mapping, self._heartbeat(), _now())
+            known, self._lease = self._lease, None  # forgotten unless this write succeeds
+            known = known or await self._cluster.find(LEASE, self._mapping.namespace, wanted["metadata"]["name"])
+            if known is not None and not self._may_replace(beat_of(known).holder):
+                self._step_aside()
+                return False
+            self._unsent = False
+            if known is None:
+                self._lease = await self._cluster.create(LEASE, wanted)
+            else:
+                wanted["metadata"]["resourceVersion"] = known["metadata"]["resourceVersion"]
+                self._lease = await self._cluster.replace(LEASE, wanted)
+        if self._superseded:
+            self._superseded = False
+            self._log.info("no other process uses this poller's name any more", identity=self.holder.identity)
         return True
 
-    def _is_superseded(self, there: Holder) -> bool:
-        """A life that begins takes its name over; one that finds another's in its place steps aside until that ends."""
+    def _may_replace(self, there: Holder) -> bool:
+        """A process that starts takes its name over; later it steps aside for another, until that ends.
+
+        What names no life is nobody's, be it ours or another's that was edited by hand.
+        """
         begun = self._renewed > float("-inf")
-        if not begun or there.incarnation in self._lives or self._view.expired(there):
-            return False
-        self._lapsed = True
-        self._log.error(
-            "another process uses this poller's name; each needs an --identity of its own", identity=there.identity
-        )
-        return True
+        return not begun or there.incarnation in {"", *self._lives} or self._view.expired(there)
+
+    def _step_aside(self) -> None:
+        """Begins one new life, that nobody hears of before the name is free: what is seen of the other counts on."""
+        now = time.monotonic()
+        self._due = now + RENEW_INTERVAL
+        if not self._unsent:
+            self._begin_life(now)
+        if not self._superseded:
+            self._superseded = True
+            self._log.error(
+                "another process uses this poller's name; each needs an --identity of its own",
+                identity=self.holder.identity,
+            )
 
     def _heartbeat(self) -> Heartbeat:
         return replace(
@@ -238,12 +261,20 @@ class PollerMembership:
         began = time.monotonic()
         bodies = await self._cluster.select(LEASE, self._mapping.namespace, self._mapping.selector)
         bodies = [body for body in bodies if self._mapping.owns(body)]
+        self._tell_unreadable(bodies)
         self._view = leases.observe(self._view, [beat_of(body) for body in bodies], began, time.monotonic())
         if self._picture() != before:
             self.news.set()
         for body in bodies:
             if self._view.expired(beat_of(body).holder, BURIED_AFTER):
                 await self._cluster.delete(LEASE, body)
+
+    def _tell_unreadable(self, bodies: Sequence[Body]) -> None:
+        """Once for each: its poller counts as alive while it renews, and heals it with that."""
+        unreadable = frozenset(body["metadata"]["name"] for body in bodies if heartbeat.report_of(body) is None)
+        for name in unreadable - self._unreadable:
+            self._log.warning("the report on a heartbeat cannot be read; its poller writes it anew", lease=name)
+        self._unreadable = unreadable
 
     def _picture(self) -> tuple[object, ...]:
         others = (beat for beat in self._view.living() if beat.holder.identity != self.holder.identity)
@@ -254,9 +285,9 @@ class PollerMembership:
         """Says goodbye, once the leases are given back."""
         name = heartbeat.lease_name(self._mapping, self.holder.identity)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(FAREWELL):
                 known = await self._cluster.find(LEASE, self._mapping.namespace, name)
-                if known is not None and beat_of(known).holder.incarnation in self._lives:
+                if known is not None and beat_of(known).holder.incarnation in {"", *self._lives}:
                     await self._cluster.delete(LEASE, known)
         except (ClusterError, TimeoutError) as error:
             self._log.warning("the heartbeat could not be ended", error=str(error) or "timed out")

@@ -17,9 +17,10 @@ from prometheus_client import CollectorRegistry
 
 from headrace import logs
 from headrace.cluster import ClusterError, ObjectNotFound, connect
+from headrace.ending import DRAINING
 from headrace.errors import InvalidMapping, LeaseLost, StoreError
 from headrace.event_recorder import EventRecorder
-from headrace.heartbeat import RENEW_INTERVAL, Heartbeat, ReportedCondition
+from headrace.heartbeat import LARGEST, RENEW_INTERVAL, Heartbeat, ReportedCondition
 from headrace.membership import PollerMembership
 from headrace.records import Start, StartingPosition
 from headrace.resources import EVENT_SOURCE_MAPPING, MappingRef, ref_of
@@ -172,11 +173,19 @@ class Poller:
                 continue
             ending = asyncio.Event()
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._keep(mapping, ending))
+                keeping = tasks.create_task(self._keep(mapping, ending))
                 await first(None, self._stop, self._news)
                 if self._stop.is_set():
                     self._membership.leave()
                 ending.set()
+                await self._drained(keeping, mapping.spec.function.timeout_seconds + DRAINING)
+
+    async def _drained(self, keeping: asyncio.Task[None], patience: float) -> None:
+        """Waits until a run has ended; what does not end in its time is cut short, and comes again."""
+        _, late = await asyncio.wait({keeping}, timeout=patience)
+        if late:
+            log.warning("what is left of the run is cut short, and comes again", mapping=self._key, seconds=patience)
+            keeping.cancel()
 
     async def _keep(self, mapping: EventSourceMapping, ending: asyncio.Event) -> None:
         """Runs one spec; after a fault again. What it holds it keeps over both."""
@@ -264,7 +273,7 @@ class Poller:
             generation,
             tuple(ReportedCondition(one.type, one.status, one.reason, one.message) for one in report.conditions),
             report.last_processing_result,
-            round(age) if age is not None else None,
+            max(0, min(round(age), LARGEST)) if age is not None else None,
             report.shards_total,
             report.shards_blocked,
             report.shards_ready,

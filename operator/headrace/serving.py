@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+SHUTDOWN_PATIENCE = 1.0
+"""Seconds for the answers that are under way at the end."""
+
 
 @asynccontextmanager
 async def serve(
@@ -28,7 +31,7 @@ async def serve(
     if not port:
         yield
         return
-    runner = web.AppRunner(_application(registry, ready), access_log=None)
+    runner = web.AppRunner(_application(registry, ready), access_log=None, shutdown_timeout=SHUTDOWN_PATIENCE)
     await runner.setup()
     try:
         await _bind(runner, host, port)

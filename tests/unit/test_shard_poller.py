@@ -277,7 +277,7 @@ async def test_a_stop_leaves_a_waiting_batch_where_it_is() -> None:
 async def test_a_stop_does_not_wait_for_a_store_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
     from headrace.stream import checkpoints
 
-    monkeypatch.setattr(checkpoints, "STOP_PATIENCE", 0.05)
+    monkeypatch.setattr(checkpoints, "LAST_CHECKPOINT", 0.05)
     away = Store(faults=[StoreError(Reason.API_ERROR, "away") for _ in range(100_000)])
     bench = Bench(Reader([Polled(records(1))]), store=away)
     running = asyncio.create_task(bench.run())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from headrace.ending import STOP_MARGIN
 from headrace.resources import LABEL_MAPPING_UID
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 METRICS_PORT = 8080
 USER = 65532
-STOP_MARGIN = 30
-"""Seconds a pod has to stop, beside the time its function may take."""
 RESOURCES = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}}
 CA_FOLDER, CA_FILE = "/etc/headrace/ca", "ca.crt"
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from headrace.errors import LeaseLost, StoreError
+from headrace.ending import LAST_CHECKPOINT
+from headrace.errors import StoreError
 from headrace.stream.events import Checkpointed, Faulted
+from headrace.stream.waiting import first, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +20,12 @@ if TYPE_CHECKING:
     from headrace.stream.events import Observer
     from headrace.stream.stores import CheckpointStore
 
-STOP_PATIENCE = 10.0
-"""Seconds in which the last write at a stop must succeed; after that the records since the one before are repeated."""
-
 
 class CheckpointWriter:
-    """Keeps the newest checkpoint of a shard and sees that it reaches the store."""
+    """Keeps the newest checkpoint of a shard and sees that it reaches the store.
+
+    `stored` says whether the store has the one it begins with.
+    """
 
     def __init__(
         self,
@@ -33,6 +35,8 @@ class CheckpointWriter:
         observer: Observer,
         pause: Callable[[int], float],
         stop: asyncio.Event,
+        *,
+        stored: bool = True,
     ) -> None:
         self._store = store
         self._shard_id = shard_id
@@ -40,14 +44,21 @@ class CheckpointWriter:
         self._pause = pause
         self._stop = stop
         self._newest = checkpoint
-        self._version = self._written = 0
+        self._version, self._written = int(not stored), 0
         self._writing = asyncio.Lock()
         self._changed = asyncio.Event()
+        if not stored:
+            self._changed.set()
 
     @property
     def newest(self) -> Checkpoint:
         """How far the shard is decided, whether or not that is written yet."""
         return self._newest
+
+    @property
+    def stored(self) -> bool:
+        """Whether the store has it."""
+        return self._written == self._version
 
     async def advance(self, checkpoint: Checkpoint, *, at_once: bool = False) -> None:
         """Takes a newer checkpoint; returns after it is stored where the store is quick or `at_once` asks for it."""
@@ -60,18 +71,16 @@ class CheckpointWriter:
             self._changed.set()
 
     async def flush(self) -> None:
-        """Stores the checkpoint of now or a newer one; tries until the store took it, or to the stop; LeaseLost."""
+        """Stores the checkpoint of now or a newer one; tries until the store took it; raises LeaseLost.
+
+        From the stop on it tries once more, for LAST_CHECKPOINT seconds at most.
+        """
         failures, wanted = 0, self._version
-        while self._written < wanted:
-            try:
-                await self._write()
-            except StoreError as error:
-                failures += 1
-                pause = self._pause(failures)
-                self._observer(Faulted(f"checkpoint of {self._shard_id}", error, pause, self._shard_id))
-                if self._stop.is_set():
-                    return
-                await asyncio.sleep(pause)
+        while self._written < wanted and (pause := await self._attempt(failures)) is not None:
+            if self._stop.is_set():
+                return
+            failures += 1
+            await first(pause, self._stop)
 
     async def run(self) -> None:
         """Writes what changed, at most once in the store's interval; for ever."""
@@ -82,14 +91,26 @@ class CheckpointWriter:
             await asyncio.sleep(self._store.write_interval)
 
     async def close(self) -> None:
-        """The last write before a stop, within bounds; what cannot be written is repeated after the next start."""
+        """The last write before a stop, within bounds; what cannot be written comes again; raises LeaseLost."""
+        failures = 0
         try:
-            async with asyncio.timeout(STOP_PATIENCE):
-                while self._written < self._version:
-                    await self.flush()
-                    await asyncio.sleep(0.2)
-        except (TimeoutError, LeaseLost) as error:
+            async with asyncio.timeout(LAST_CHECKPOINT):
+                while not self.stored and (pause := await self._attempt(failures)) is not None:
+                    failures += 1
+                    await asyncio.sleep(pause)
+        except TimeoutError as error:
             self._observer(Faulted(f"last checkpoint of {self._shard_id}", error, 0.0))
+
+    async def _attempt(self, failures: int) -> float | None:
+        """One try to write, after so many that failed in a row; None, or the seconds to wait before the next one."""
+        try:
+            async with within(LAST_CHECKPOINT, self._stop):
+                await self._write()
+        except (StoreError, TimeoutError) as error:
+            pause = self._pause(failures + 1)
+            self._observer(Faulted(f"checkpoint of {self._shard_id}", error, pause, self._shard_id))
+            return pause
+        return None
 
     async def _write(self) -> None:
         async with self._writing:

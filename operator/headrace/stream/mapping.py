@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from headrace.ending import LOOKING
 from headrace.errors import DestinationError, LeaseLost, Reason, SourceError, StoreError
 from headrace.records import Checkpoint, Gap, Lease, Shard, Start, StartingPosition
 from headrace.stream import shards as lineage
@@ -40,8 +41,8 @@ from headrace.stream.membership import Permit
 from headrace.stream.poller import ShardPoller, backoff
 from headrace.stream.settings import delivery_of
 from headrace.stream.sources import open_source
-from headrace.stream.waiting import first
-from headrace.stream.working import keep_working
+from headrace.stream.waiting import first, within
+from headrace.stream.working import Calls, calls_of, keep_working
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -137,7 +138,7 @@ class MappingRun:
             checking.cancel()
 
     def lose(self, shard_ids: Collection[str]) -> None:
-        """These shards are others' now: whatever is in flight of them is cut short, and nothing of it stored."""
+        """These shards are others' now: nothing more of them is begun, and nothing that is in flight stored."""
         for shard_id in shard_ids:
             if shard_id in self.running:
                 self.running[shard_id].lost.set()
@@ -169,7 +170,8 @@ class MappingRun:
         failures = 0
         while not self.ending.is_set():
             try:
-                pause = await self._look(tasks)
+                async with within(LOOKING, self.ending):
+                    pause = await self._look(tasks)
                 failures = 0
             except Exception as error:  # noqa: BLE001 - a look that fails stops no shard that is being read
                 failures += 1
@@ -248,17 +250,19 @@ class MappingRun:
         self.lose([one for one in self.running if not self.membership.may_run(leases[one].holder)])
         whole = [shard.shard_id for shard in ready if leases[shard.shard_id].fault is None]
         claims = [Claim(shard_id, leases[shard_id].holder) for shard_id in whole]
-        giving = {shard_id for shard_id, one in self.running.items() if one.leave.is_set()}
-        moves = self.membership.decide(claims, self.running.keys(), giving)
+        held = {shard_id: one for shard_id, one in self.running.items() if not one.lost.is_set()}
+        giving = {shard_id for shard_id, one in held.items() if one.leave.is_set()}
+        moves = self.membership.decide(claims, held.keys(), giving)
         for shard_id in moves.give:
             self.running[shard_id].given = True
             self.running[shard_id].leave.set()
-        taking = [self._start(tasks, leases[shard_id].shard, start) for shard_id in moves.take]
+        take = [shard_id for shard_id in moves.take if shard_id not in self.running]  # its calls end before that
+        taking = [self._start(tasks, leases[shard_id].shard, start) for shard_id in take]
         taken = await asyncio.gather(*taking, return_exceptions=True)
         unfinished = [shard for shard in shards if not checkpoints.get(shard.shard_id, Checkpoint()).finished]
         unowned = tuple(shard.shard_id for shard in ready if self._is_unowned(leases[shard.shard_id]))
         self.observer(ShardsListed(len(unfinished), len(unfinished) - len(ready), unowned))
-        for shard_id, error in zip(moves.take, taken, strict=True):
+        for shard_id, error in zip(take, taken, strict=True):
             if isinstance(error, StoreError) and error.reason is Reason.LEASE_BROKEN:
                 self._tell_broken(shard_id, error.message)
         failed += [error for error in taken if error is not None]
@@ -339,34 +343,45 @@ class MappingRun:
                 return Start()
 
     async def _keep_shard(self, shard_id: str, checkpoint: Checkpoint, start: Start) -> None:
-        """Runs one shard to its end, its leave or its loss."""
+        """Runs one shard to its end, its leave or its loss; it is begun anew only after its last call has ended."""
         permit = self.running[shard_id]
-
-        def open_poller(newest: Checkpoint) -> ShardPoller:
-            return self._poller(shard_id, permit, newest, start)
-
-        finished = False
-        undecided: tuple[str, ...] = ()
-        try:
-            finished, undecided = await keep_working(shard_id, permit, checkpoint, open_poller, self.observer)
-        except LeaseLost as error:
-            permit.given = True
-            self.observer(ShardLost(shard_id, error.holder))
-        if undecided and self.ending.is_set() and not self.stop.is_set():
-            self.observer(RecordsAbandoned(shard_id, len(undecided), undecided[0], undecided[-1]))
-        self.observer(ShardFinished(shard_id) if finished else ShardStopped(shard_id))
-        if finished:
-            self.relist.set()
+        async with calls_of(self.function) as calls:
+            finished = await self._work_on(shard_id, permit, checkpoint, start, calls)
         if finished or permit.given or self.membership.leaving:
             await self._release(shard_id)
         del self.running[shard_id], self.shards[shard_id]
         self.membership.news.set()
 
-    def _poller(self, shard_id: str, permit: Permit, checkpoint: Checkpoint, start: Start) -> ShardPoller:
+    async def _work_on(self, shard_id: str, permit: Permit, checkpoint: Checkpoint, start: Start, calls: Calls) -> bool:
+        """Whether the shard is finished; what became of it is told in any case."""
+
+        def open_poller(newest: Checkpoint) -> ShardPoller:
+            return self._poller(shard_id, permit, newest, start, calls, stored=newest == checkpoint)
+
+        ended: ShardFinished | ShardStopped = ShardStopped(shard_id)
+        try:
+            finished, undecided = await keep_working(shard_id, permit, checkpoint, calls, open_poller, self.observer)
+            if undecided and self.ending.is_set() and not self.stop.is_set():
+                self.observer(RecordsAbandoned(shard_id, len(undecided), undecided[0], undecided[-1]))
+            if finished:
+                ended = ShardFinished(shard_id)
+                self.relist.set()
+        except LeaseLost as error:
+            permit.given = True
+            permit.lost.set()
+            self.observer(ShardLost(shard_id, error.holder))
+            return False
+        finally:
+            self.observer(ended)
+        return finished
+
+    def _poller(
+        self, shard_id: str, permit: Permit, checkpoint: Checkpoint, start: Start, calls: Calls, *, stored: bool
+    ) -> ShardPoller:
         pauses = lambda n: backoff(n, LONGEST_PAUSE)  # noqa: E731
-        writer = CheckpointWriter(self.store, shard_id, checkpoint, self.observer, pauses, permit.leave)
+        writer = CheckpointWriter(self.store, shard_id, checkpoint, self.observer, pauses, permit.leave, stored=stored)
         reader = _ListeningReader(self.source.reader(shard_id, lineage.position(checkpoint, start)), shard_id, self)
-        return ShardPoller(shard_id, self.delivery, reader, self.function, self.destination, writer, self.tell, permit)
+        return ShardPoller(shard_id, self.delivery, reader, calls, self.destination, writer, self.tell, permit)
 
     async def _release(self, shard_id: str) -> None:
         try:

@@ -94,7 +94,7 @@ class ShardPoller:
         return self._lanes.undecided
 
     async def run(self) -> bool:
-        """True when the shard is finished, False when it was left at a stop; raises LeaseLost."""
+        """True when the shard is finished and stored as such, False when it was left at a stop; raises LeaseLost."""
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self._read()), tasks.create_task(self._checkpoints.run())]
             await self._work()
@@ -102,9 +102,8 @@ class ShardPoller:
                 task.cancel()
         if self._lanes.finished:
             await self._checkpoints.advance(replace(self._lanes.checkpoint(), finished=True), at_once=True)
-            return True
         await self._checkpoints.close()
-        return False
+        return self._lanes.finished and self._checkpoints.stored
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as lanes:

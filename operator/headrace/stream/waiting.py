@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 async def first(seconds: float | None, *events: asyncio.Event) -> None:
@@ -16,3 +21,19 @@ async def first(seconds: float | None, *events: asyncio.Event) -> None:
     finally:
         for waiter in waiters:
             waiter.cancel()
+
+
+@asynccontextmanager
+async def within(seconds: float, event: asyncio.Event) -> AsyncIterator[None]:
+    """Raises TimeoutError once its block goes on for so many seconds while the event is set; till then it has time."""
+    async with asyncio.timeout(None) as limit:
+
+        async def arm() -> None:
+            await event.wait()
+            limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+        arming = asyncio.ensure_future(arm())
+        try:
+            yield
+        finally:
+            arming.cancel()

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from headrace.cluster import ClusterError, ObjectNotFound
+from headrace.ending import GIVING_BACK
 from headrace.errors import LeaseLost, Reason, StoreError
 from headrace.records import Checkpoint, Holder, Lease, Shard, Start
 from headrace.resources import SHARD_LEASE, MappingRef
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
 WRITE_INTERVAL = 1.0
 AGE_INTERVAL = 10.0
 """Least seconds between two writes that would only tell a new iterator age."""
-RELEASE_PATIENCE = 5.0
-"""Seconds in which leases are given back at the end; whoever comes next takes them anyway."""
 _TRIES = 4
 _PARALLEL = 16
 _RETRIED = frozenset({0, 409})
@@ -193,9 +192,12 @@ class KubernetesStore:
         """
         lease = self._leases.get(shard_id)
         if lease is None:
+            found = self._found.get(shard_id)
+            if found is None:
+                return None
             async with self._parallel:
                 holder = self._holder
-                lease = await self._taken(self._found[shard_id], holder)
+                lease = await self._taken(found, holder)
             if lease is None or holder != self._holder:
                 return None  # in the latter case a gap came in between: taken in the name of a life that is over
             self._leases[shard_id] = lease
@@ -230,32 +232,34 @@ class KubernetesStore:
     async def regain(self, holder: Holder) -> frozenset[str]:
         """After a gap: writes every lease anew in the name of another life, and tells which ones were lost meanwhile.
 
-        Raises StoreError when that could not be found out for all of them; then it is to be called again.
+        Raises StoreError when that could not be found out for all of them; then it is to be called again. A call that
+        is still under way then writes what the newer one does.
         """
         self._holder = holder
         self._lives.add(holder)
         turns = asyncio.Semaphore(_PARALLEL)
-        regaining = [self._regain(shard_id, lease, holder, turns) for shard_id, lease in self._leases.items()]
+        regaining = [self._regain(shard_id, lease, turns) for shard_id, lease in self._leases.items()]
         failed = [error for error in await asyncio.gather(*regaining, return_exceptions=True) if error is not None]
         if failed:
             raise failed[0]
         lost, self._lost = self._lost, set()
         return frozenset(lost - self._leases.keys())
 
-    async def _regain(self, shard_id: str, lease: _Lease, holder: Holder, turns: asyncio.Semaphore) -> None:
+    async def _regain(self, shard_id: str, lease: _Lease, turns: asyncio.Semaphore) -> None:
         """Without the lease's lock: a write that hangs must not keep it from being won before it expires."""
         try:
             async with turns:
-                await self._change(shard_id, lease, lambda status: status | {"incarnation": holder.incarnation})
+                await self._change(shard_id, lease, lambda status: status | {"incarnation": self._holder.incarnation})
         except LeaseLost:
-            self._lose(shard_id)
+            self._lose(shard_id, lease)
         except StoreError as error:
             if error.reason is not Reason.LEASE_BROKEN:
                 raise
-            self._lose(shard_id)  # nobody can win it until it is mended; the others must not wait for that
+            self._lose(shard_id, lease)  # nobody can win it until it is mended; the others must not wait for that
 
-    def _lose(self, shard_id: str) -> None:
-        self._leases.pop(shard_id, None)
+    def _lose(self, shard_id: str, lease: _Lease) -> None:
+        if self._leases.get(shard_id) is lease:
+            del self._leases[shard_id]
         self._lost.add(shard_id)
 
     def _name(self, shard_id: str) -> str:
@@ -352,7 +356,7 @@ class KubernetesStore:
             return
         lease.facts = None
         try:
-            async with asyncio.timeout(RELEASE_PATIENCE), self._parallel:
+            async with asyncio.timeout(GIVING_BACK), self._parallel:
                 await self._write(shard_id, released)
         except LeaseLost:
             pass
