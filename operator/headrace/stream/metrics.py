@@ -135,6 +135,9 @@ class MappingMetrics:
         self._health = health
         self.counts = Counts()
         self._followed: set[str] = set()
+        # Those of every batch, looked up once.
+        self._polled, self._invoked = metrics.polled.labels(*labels), metrics.invoked.labels(*labels)
+        self._invocations, self._seconds = metrics.invocations.labels(*labels), metrics.seconds.labels(*labels)
         metrics.conditions.healths[labels] = health
         for metric in (
             metrics.polled, metrics.filtered_out, metrics.invoked, metrics.failed, metrics.dropped, metrics.delivered,
@@ -149,7 +152,7 @@ class MappingMetrics:
         match event:
             case RecordsPolled(_, count, _):
                 counts.polled += count
-                metrics.polled.labels(*labels).inc(count)
+                self._polled.inc(count)
             case RecordsFiltered(_, count):
                 counts.filtered_out += count
                 metrics.filtered_out.labels(*labels).inc(count)
@@ -175,7 +178,7 @@ class MappingMetrics:
         metrics, labels = self._metrics, self._labels
         if isinstance(event, CallStarted):
             self.counts.invoked += len(event.batch)
-            metrics.invoked.labels(*labels).inc(len(event.batch))
+            self._invoked.inc(len(event.batch))
             return
         match event.outcome:
             case PartiallyFailed(first):
@@ -192,8 +195,8 @@ class MappingMetrics:
             case _:
                 pass
         if event.sent:
-            metrics.invocations.labels(*labels).inc()
-            metrics.seconds.labels(*labels).observe(event.seconds)
+            self._invocations.inc()
+            self._seconds.observe(event.seconds)
 
     def _discarded(self, event: DiscardDelivered | DeliveryFailed | RecordsDropped) -> None:
         metrics, labels, records = self._metrics, self._labels, len(event.discard.records)
