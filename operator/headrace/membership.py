@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-LEAST_PATIENCE = 0.25
-"""Seconds that a renewal, or a read, has at least."""
+PATIENCE, LEAST_PATIENCE = 2.0, 0.25
+"""Seconds that a renewal, or a read, has at most, and at least."""
 REGAIN_PATIENCE = 4.0
 """Seconds for a try to win the leases anew; the next one goes on where it ended."""
 READ_INTERVAL = 0.5
 """Seconds between two reads of the heartbeats where there are others: what bounds a planned hand-over."""
+EARLY = 0.05
+"""Seconds that a renewal may come before its time, so that no read is waited for when it is due."""
 READ_PER_POLLER = 0.02
 """What every poller adds to that, so that many of them do not burden the API server."""
 BURIED_AFTER = 60.0
@@ -147,8 +149,9 @@ class PollerMembership:
         while True:
             began = time.monotonic()
             try:
-                if began >= self._due or self._told.is_set():
+                if began >= self._due - EARLY or self._told.is_set():
                     await self._beat()
+                    self._due = began + RENEW_INTERVAL
                 async with asyncio.timeout(self._patience()):
                     await self._read()
             except (ClusterError, StoreError, TimeoutError) as error:
@@ -171,8 +174,12 @@ class PollerMembership:
         return max(0.0, min(began + reading, self._view.next_expiry(), self._due) - now)
 
     def _patience(self) -> float:
-        """Seconds for a request: half of what is left before the leases are in doubt, so that others can follow it."""
-        return max(LEAST_PATIENCE, (self._certain + TERM - leases.MARGIN - time.monotonic()) / 2)
+        """Seconds for a request: what is left before the leases are in doubt, but for the time of another.
+
+        So a read or a renewal that hangs, and a renewal after it, leave time for a third.
+        """
+        left = self._certain + TERM - leases.MARGIN - time.monotonic()
+        return min(PATIENCE, max(LEAST_PATIENCE, left - LEAST_PATIENCE))
 
     async def _beat(self) -> None:
         """One renewal; after a gap a new life begins with it, and every lease is won anew before the fence opens."""
@@ -195,7 +202,6 @@ class PollerMembership:
                 self.on_lost(await self._regain(self.holder))
             self._lapsed = False
             self.news.set()
-        self._due = sent + RENEW_INTERVAL
 
     def _begin_life(self, now: float) -> None:
         """What was seen before counts for nothing: an outage may have been everybody's."""
@@ -235,10 +241,8 @@ class PollerMembership:
 
     def _step_aside(self) -> None:
         """Begins one new life, that nobody hears of before the name is free: what is seen of the other counts on."""
-        now = time.monotonic()
-        self._due = now + RENEW_INTERVAL
         if not self._unsent:
-            self._begin_life(now)
+            self._begin_life(time.monotonic())
         if not self._superseded:
             self._superseded = True
             self._log.error(

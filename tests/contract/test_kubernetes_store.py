@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import uuid
 from contextlib import AsyncExitStack, suppress
@@ -35,11 +36,11 @@ FIRST = SHARDS[0].shard_id
 
 
 class Flaky:
-    """A cluster whose next replacements are answered badly: lost before or after they were carried out, or never."""
+    """A cluster whose next replacements are answered badly: lost before or after they were carried out, late, or never."""
 
     def __init__(self, inner: Objects) -> None:
         self._inner = inner
-        self.lose: list[str] = []
+        self.lose: list[str | asyncio.Event] = []
         self.replaced = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -50,6 +51,8 @@ class Flaky:
         fault = self.lose.pop(0) if self.lose else ""
         if fault == "request":
             raise ClusterError("timed out")
+        if isinstance(fault, asyncio.Event):
+            await fault.wait()
         if fault == "hang":
             await asyncio.Event().wait()
         answer = await self._inner.replace(kind, body)
@@ -470,6 +473,45 @@ async def test_a_write_that_hangs_does_not_keep_its_lease_from_being_won_anew(be
         assert await store.regain(Holder("pod-a", "2")) == frozenset()
     assert (await store.load(SHARDS))[FIRST].holder == Holder("pod-a", "2")
     saving.cancel()
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+async def test_writes_and_two_gaps_at_once_end_in_the_newest_life_whatever_is_done_first(
+    bench: Bench, order: tuple[int, ...]
+) -> None:
+    """One lease of four was edited by hand since it was read, another poller has taken one, one is being written."""
+    shards = tuple(Shard(f"shardId-{number:012}") for number in range(4))
+    first, _, edited, lost = (shard.shard_id for shard in shards)
+    store, other = bench.store("1"), bench.store("1", "pod-b")
+    await taken(store, shards)
+    await other.load(shards)
+    assert await other.take(lost) is not None
+    name = bench.mapping.shard_lease_name(bench.source, edited)
+    await bench.api.merge(SHARD_LEASE, bench.mapping.namespace, name, {"metadata": {"labels": {"seen": "yes"}}})
+
+    doors = [asyncio.Event() for _ in range(3)]
+    bench.api.lose = [doors[0], *[doors[1]] * 4, *[doors[2]] * 4]
+    tasks, before = [], bench.api.replaced
+    for begun, sent in (
+        (store.save(first, Checkpoint("6")), 1),
+        (store.regain(Holder("pod-a", "2")), 5),
+        (store.regain(Holder("pod-a", "3")), 9),
+    ):
+        tasks.append(asyncio.ensure_future(begun))
+        while bench.api.replaced < before + sent:
+            await asyncio.sleep(0)
+    for door in order:
+        doors[door].set()
+        await tasks[door]
+    assert {*tasks[1].result(), *tasks[2].result()} == {lost}
+    leases = await store.load(shards)
+    mine = Holder("pod-a", "3")
+    assert [leases[shard.shard_id].holder for shard in shards] == [mine, mine, mine, Holder("pod-b", "1")]
+    assert leases[first].checkpoint == Checkpoint("6")
+    await store.save(edited, Checkpoint("7"))
+    with pytest.raises(LeaseLost):
+        await store.save(lost, Checkpoint("7"))
+    assert await store.regain(Holder("pod-a", "4")) == frozenset()
 
 
 async def test_what_was_lost_is_told_though_the_first_try_after_the_gap_failed_on_another_shard(bench: Bench) -> None:

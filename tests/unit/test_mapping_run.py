@@ -7,26 +7,40 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
 
 from headrace.errors import Reason, StoreError, Throttled
-from headrace.records import Checkpoint, Gap, Polled, Position, Shard, Start
+from headrace.records import Checkpoint, Gap, Holder, Polled, Position, Shard, Start
+from headrace.resources import SHARD_LEASE, MappingRef
 from headrace.spec import parse_mapping
 from headrace.stream import mapping as mapping_module
+from headrace.stream import working
 from headrace.stream.events import (
+    CallStarted,
     ConditionObserved,
     ConditionType,
     Event,
     Faulted,
     RecordsTrimmed,
     ShardFinished,
+    ShardLost,
     ShardsListed,
     ShardStarted,
+    ShardStopped,
+    all_of,
 )
+from headrace.stream.functions import Call, NoResponse, Response
+from headrace.stream.health import Health
 from headrace.stream.mapping import MappingRun
 from headrace.stream.membership import Alone
+from headrace.stream.metrics import Metrics
 from headrace.stream.settings import delivery_of
+from headrace.stream.stores.kubernetes import KubernetesStore
 from headrace.stream.stores.sqlite import SqliteFile, SqliteStore
+from tests.support.fake_cluster import FakeCluster
 from tests.support.mappings import manifest
+from tests.support.records import record, records
 from tests.unit.test_shard_poller import Function, Reader
 
 CHILD = Shard("child", ("parent",))
@@ -168,3 +182,108 @@ async def test_a_shard_is_told_as_nobodys_until_it_is_taken() -> None:
 
     await run(Source([[Shard("parent"), CHILD]]), taken, {"changed": 1})
     assert looks == [("parent",), ()]
+
+
+class Brittle(SqliteStore):
+    async def release(self, shard_id: str) -> None:
+        raise KeyError(shard_id)
+
+
+async def test_a_fault_of_the_whole_run_leaves_no_gauge_of_a_shard_behind() -> None:
+    registry, health, stop = CollectorRegistry(), Health(), asyncio.Event()
+    counting = Metrics(registry).observer("shop", "orders", "arn", health)
+    source = Source([[Shard("one"), Shard("two")]], {"one": [Polled(), Polled(), Polled(ended=True)]})
+    file = SqliteFile(None)
+    await file.open()
+    mapping, store = parse_mapping(manifest()), Brittle(file, "m")
+    observer = all_of(health, counting)
+    run = MappingRun(mapping, delivery_of(mapping), source, Function(), None, store, Alone(), observer, stop)
+    with pytest.raises(ExceptionGroup):
+        async with asyncio.timeout(5):
+            await run.run()
+    await file.aclose()
+    assert 'shard="' not in generate_latest(registry).decode()
+
+
+class Ours(Alone):
+    """The only poller, of leases that may be lost all the same."""
+
+    def may_run(self, holder: Holder | None) -> bool:
+        return holder is not None
+
+
+@dataclass
+class SlowFunction(Function):
+    """Answers when it is told to."""
+
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
+    flying: int = 0
+    most: int = 0
+
+    async def invoke(self, call: Call) -> Response | NoResponse:
+        self.calls.append(call)
+        self.flying += 1
+        self.most = max(self.most, self.flying)
+        await self.answering.wait()
+        self.flying -= 1
+        return Response(200, {}, b"null")
+
+
+async def test_a_shard_whose_lease_was_deleted_is_begun_anew_only_after_its_call_has_ended() -> None:
+    events: list[Event] = []
+    stop, function, cluster, ours = asyncio.Event(), SlowFunction(), FakeCluster(), Ours()
+    store = KubernetesStore(cluster, MappingRef("shop", "orders", "0a1b2c3d-1"), "arn", Start(), Holder("a", "1"))
+    source = Source([[Shard("one")]], {"one": [Polled(records(1))]})
+    mapping = parse_mapping(manifest())
+    run = MappingRun(mapping, delivery_of(mapping), source, function, None, store, ours, events.append, stop)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        tasks.create_task(run.run())
+        while not function.calls:
+            await asyncio.sleep(0.001)
+        source.readers["one"] = [Polled(records(1))]
+        (key,) = [key for key in cluster.objects if key[0] == SHARD_LEASE]
+        del cluster.objects[key]
+        ours.news.set()
+        while ShardLost("one", None) not in events:
+            await asyncio.sleep(0.001)
+        for _ in range(20):
+            ours.news.set()
+            await asyncio.sleep(0.01)
+        assert len(function.calls) == 1
+        assert events.count(ShardStopped("one")) == 1, "told at once"
+        function.answering.set()
+        while len(function.calls) < 2:
+            await asyncio.sleep(0.001)
+        stop.set()
+    assert function.most == 1
+    assert sum(isinstance(event, ShardStarted) for event in events) == 2
+
+
+async def test_a_fault_of_a_shard_waits_for_the_calls_that_it_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(working, "LONGEST_PAUSE", 0.01)
+    stop, function, events = asyncio.Event(), SlowFunction(), list[Event]()
+    mapping = parse_mapping(manifest(parallelizationFactor=2))
+    delivery = delivery_of(mapping)
+    file = SqliteFile(None)
+    await file.open()
+    store = SqliteStore(file, "m")
+    batch = tuple(record(n, key=key) for n, key in enumerate("abcdefgh", 1))
+    source = Source([[Shard("one")]], {"one": [Polled(batch), Polled(batch)]})
+
+    def observe(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, CallStarted) and sum(isinstance(one, CallStarted) for one in events) == 2:
+            raise KeyError("a fault of our own")
+
+    run = MappingRun(mapping, delivery, source, function, None, store, Alone(), observe, stop)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        tasks.create_task(run.run())
+        while not any(isinstance(event, Faulted) for event in events):
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+        assert len(function.calls) == 1
+        function.answering.set()
+        while len(function.calls) < 3:
+            await asyncio.sleep(0.001)
+        stop.set()
+    await file.aclose()

@@ -10,7 +10,7 @@ import pytest
 
 from headrace.errors import DestinationError, LeaseLost, Reason, SourceError, StoreError, Throttled
 from headrace.records import Batch, Checkpoint, Head, LaneProgress, Lease, Polled, Shard, Start
-from headrace.stream import lanes, poller
+from headrace.stream import checkpoints, lanes, poller
 from headrace.stream.batching import BatchLimits
 from headrace.stream.checkpoints import CheckpointWriter
 from headrace.stream.events import CallEnded, ConditionObserved, ConditionType, Event, Faulted, Waiting
@@ -95,6 +95,7 @@ class Store:
     saved: list[Checkpoint] = field(default_factory=list)
     faults: list[Exception] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    hangs: bool = False
 
     async def start(self) -> Start | None:
         return None
@@ -115,6 +116,8 @@ class Store:
         pass
 
     async def save(self, shard_id: str, checkpoint: Checkpoint) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.faults:
             raise self.faults.pop(0)
         self.log.append(f"saved {checkpoint.sequence_number}")
@@ -136,13 +139,15 @@ class Bench:
     policy: RetryPolicy = field(default_factory=lambda: RetryPolicy(initial_backoff=0.001, maximum_backoff=0.002))
     permit: Permit = field(default_factory=Permit)
     events: list[Event] = field(default_factory=list)
+    pause: float = 0.001
+    """Between two tries to store."""
 
     async def run(self) -> bool:
         origin = Origin("arn:f", "arn:s", "")
         uid = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
         delivery = Delivery(self.limits, self.policy, origin, uid, lambda_protocol=True, report_failures=False)
         observer = self.events.append
-        writer = CheckpointWriter(self.store, "shard", Checkpoint(), observer, lambda _: 0.001, self.permit.leave)
+        writer = CheckpointWriter(self.store, "shard", Checkpoint(), observer, lambda _: self.pause, self.permit.leave)
         shard = poller.ShardPoller(
             "shard", delivery, self.reader, self.function, self.destination, writer, observer, self.permit
         )
@@ -275,8 +280,6 @@ async def test_a_stop_leaves_a_waiting_batch_where_it_is() -> None:
 
 
 async def test_a_stop_does_not_wait_for_a_store_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    from headrace.stream import checkpoints
-
     monkeypatch.setattr(checkpoints, "LAST_CHECKPOINT", 0.05)
     away = Store(faults=[StoreError(Reason.API_ERROR, "away") for _ in range(100_000)])
     bench = Bench(Reader([Polled(records(1))]), store=away)
@@ -286,6 +289,52 @@ async def test_a_stop_does_not_wait_for_a_store_that_stays_away(monkeypatch: pyt
     bench.permit.leave.set()
     assert not await running
     assert away.saved == []
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["at the tip", "at the shard's end"])
+async def test_a_stop_does_not_wait_for_a_store_that_never_answers(
+    monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    monkeypatch.setattr(checkpoints, "LAST_CHECKPOINT", 0.05)
+    bench = Bench(Reader([Polled(records(1)), *[Polled(ended=True)] * ended]), store=Store(hangs=True))
+    running = asyncio.create_task(bench.run())
+    while not bench.function.calls:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)
+    bench.permit.leave.set()
+    assert not await running, "what is not stored is not finished"
+    assert [type(event.error) for event in bench.of(Faulted) if isinstance(event, Faulted)] == [TimeoutError] * 2
+
+
+async def test_a_stop_is_not_kept_waiting_by_a_pause_between_two_tries_to_store() -> None:
+    away = Store(write_interval=0.001, faults=[StoreError(Reason.API_ERROR, "away")])
+    bench = Bench(Reader([Polled(records(1))]), store=away, pause=60.0)
+    running = asyncio.create_task(bench.run())
+    while not bench.of(Faulted):
+        await asyncio.sleep(0.001)
+    bench.permit.leave.set()
+    assert not await running
+    assert away.saved == [Checkpoint("1")]
+
+
+async def test_a_lease_that_is_lost_at_the_last_checkpoint_is_lost_and_no_fault() -> None:
+    bench = Bench(Reader([Polled(records(1, 2))]), store=Store(write_interval=60.0), limits=BatchLimits(1))
+    running = asyncio.create_task(bench.run())
+    while len(bench.of(CallEnded)) < 2:
+        await asyncio.sleep(0.001)
+    bench.store.faults = [LeaseLost("theirs", "b")]
+    bench.permit.leave.set()
+    with pytest.raises(LeaseLost):
+        await running
+    assert bench.of(Faulted) == []
+
+
+async def test_what_a_former_life_could_not_store_is_stored_though_nothing_comes_any_more() -> None:
+    store = Store(write_interval=60.0)
+    stop = asyncio.Event()
+    writer = CheckpointWriter(store, "shard", Checkpoint("7"), lambda _: None, lambda _: 0.001, stop, stored=False)
+    await writer.close()
+    assert store.saved == [Checkpoint("7")]
 
 
 async def test_an_event_too_large_to_send_is_refused_unsent_and_spends_its_retries() -> None:

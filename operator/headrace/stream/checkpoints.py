@@ -62,13 +62,16 @@ class CheckpointWriter:
 
     async def advance(self, checkpoint: Checkpoint, *, at_once: bool = False) -> None:
         """Takes a newer checkpoint; returns after it is stored where the store is quick or `at_once` asks for it."""
-        if checkpoint != self._newest:
-            self._newest = checkpoint
-            self._version += 1
+        self._take(checkpoint)
         if at_once or self._store.write_interval <= 0:
             await self.flush()
         else:
             self._changed.set()
+
+    def _take(self, checkpoint: Checkpoint) -> None:
+        if checkpoint != self._newest:
+            self._newest = checkpoint
+            self._version += 1
 
     async def flush(self) -> None:
         """Stores the checkpoint of now or a newer one; tries until the store took it; raises LeaseLost.
@@ -90,14 +93,18 @@ class CheckpointWriter:
             await self.flush()
             await asyncio.sleep(self._store.write_interval)
 
-    async def close(self) -> None:
-        """The last write before a stop, within bounds; what cannot be written comes again; raises LeaseLost."""
+    async def close(self, last: Checkpoint | None = None) -> None:
+        """The last write, of the newest checkpoint or of `last`; tries until the store took it; raises LeaseLost.
+
+        From the stop on it tries for LAST_CHECKPOINT seconds at most; what cannot be written comes again.
+        """
+        self._take(last or self._newest)
         failures = 0
         try:
-            async with asyncio.timeout(LAST_CHECKPOINT):
+            async with within(LAST_CHECKPOINT, self._stop):
                 while not self.stored and (pause := await self._attempt(failures)) is not None:
                     failures += 1
-                    await asyncio.sleep(pause)
+                    await (asyncio.sleep(pause) if self._stop.is_set() else first(pause, self._stop))
         except TimeoutError as error:
             self._observer(Faulted(f"last checkpoint of {self._shard_id}", error, 0.0))
 

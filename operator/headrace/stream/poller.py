@@ -100,10 +100,9 @@ class ShardPoller:
             await self._work()
             for task in background:
                 task.cancel()
-        if self._lanes.finished:
-            await self._checkpoints.advance(replace(self._lanes.checkpoint(), finished=True), at_once=True)
-        await self._checkpoints.close()
-        return self._lanes.finished and self._checkpoints.stored
+        finished = self._lanes.finished
+        await self._checkpoints.close(replace(self._lanes.checkpoint(), finished=True) if finished else None)
+        return finished and self._checkpoints.stored
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as lanes:

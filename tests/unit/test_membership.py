@@ -1,0 +1,299 @@
+"""The shell around a poller's heartbeat, in virtual time: names used twice, reports edited by hand, requests that hang."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+from structlog.testing import capture_logs
+
+from headrace import membership
+from headrace.cluster import Body, ClusterError
+from headrace.heartbeat import TERM, Heartbeat, heartbeat_of, lease_name
+from headrace.membership import LEAST_PATIENCE, PollerMembership
+from headrace.records import Holder
+from headrace.resources import ANNOTATION_REPORT, LEASE, Kind, MappingRef
+from tests.support.fake_cluster import FakeCluster
+from tests.support.virtual import Clock, run_virtually
+
+REF = MappingRef("shop", "orders", "0a1b2c3d-1")
+
+
+class Api:
+    """The API server as one process reaches it: every request takes ten milliseconds, those that are named hang."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self.cluster = cluster
+        self.asked: Counter[str] = Counter()
+        self.hangs: Callable[[int], bool] = lambda _: False
+        """By the number of the request."""
+
+    def __getattr__(self, name: str) -> Any:
+        async def ask(*arguments: Any) -> Any:
+            number = self.asked.total()
+            self.asked[name] += 1
+            if self.hangs(number):
+                await asyncio.Event().wait()
+            await asyncio.sleep(0.01)
+            return await getattr(self.cluster, name)(*arguments)
+
+        return ask
+
+
+@dataclass(eq=False)
+class Member:
+    """A process with its membership; `won` are the lives in whose name its leases were won anew."""
+
+    identity: str
+    cluster: FakeCluster
+    won: list[Holder] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.api = Api(self.cluster)
+        report = lambda: Heartbeat(self.identity, 1)  # noqa: E731
+        self.membership = PollerMembership(self.api, REF, self.identity, report, self.regain)
+        self.task = asyncio.ensure_future(self.membership.run())
+
+    async def regain(self, holder: Holder) -> Collection[str]:
+        self.won.append(holder)
+        return ()
+
+    @property
+    def open(self) -> bool:
+        return not self.membership.closed
+
+    async def stop(self) -> None:
+        self.kill()
+        await self.membership.aclose()
+
+    def kill(self) -> None:
+        self.task.cancel()
+
+
+@pytest.fixture
+def virtually(monkeypatch: pytest.MonkeyPatch) -> Callable[[Coroutine[Any, Any, None]], None]:
+    clock = Clock()
+    monkeypatch.setattr(membership, "time", clock)
+    monkeypatch.setattr(membership, "_now", lambda: f"{clock.now:.6f}")
+    return lambda main: run_virtually(clock, main)
+
+
+Virtually = Callable[[Coroutine[Any, Any, None]], None]
+
+
+# ---- a name that two processes use
+
+
+def test_a_poller_whose_name_another_uses_steps_aside_says_so_once_and_looks_again_calmly(virtually: Virtually) -> None:
+    async def main() -> None:
+        with capture_logs() as logs:
+            cluster = FakeCluster()
+            first = Member("a", cluster)
+            await asyncio.sleep(5.0)
+            second = Member("a", cluster)
+            await asyncio.sleep(5.0)
+            before = first.api.asked.total()
+            await asyncio.sleep(60.0)
+        assert (first.open, second.open) == (False, True)
+        assert first.api.asked.total() - before <= 65, "a look for the name and a read of all every two seconds"
+        assert [entry["log_level"] for entry in logs if "another process uses" in entry["event"]] == ["error"]
+        assert len(second.won) == 1, "who has the name is not disturbed"
+
+    virtually(main())
+
+
+@pytest.mark.parametrize(("ends", "within"), [("stop", 3.0), ("kill", TERM + 3.0)])
+def test_it_has_its_name_again_once_the_other_has_gone(virtually: Virtually, ends: str, within: float) -> None:
+    async def main() -> None:
+        with capture_logs() as logs:
+            cluster = FakeCluster()
+            first = Member("a", cluster)
+            await asyncio.sleep(5.0)
+            second = Member("a", cluster)
+            await asyncio.sleep(20.0)
+            await second.stop() if ends == "stop" else second.kill()
+            await asyncio.sleep(within)
+        assert first.open
+        assert first.won[-1] == first.membership.holder != first.won[0], "in a new life, its leases won anew"
+        assert len([entry for entry in logs if "no other process" in entry["event"]]) == 1
+
+    virtually(main())
+
+
+def test_a_third_process_of_the_name_is_told_again_only_after_the_name_was_free(virtually: Virtually) -> None:
+    async def main() -> None:
+        with capture_logs() as logs:
+            cluster = FakeCluster()
+            Member("a", cluster)
+            for _ in range(2):
+                await asyncio.sleep(10.0)
+                other = Member("a", cluster)
+                await asyncio.sleep(10.0)
+                await other.stop()
+        assert len([entry for entry in logs if "another process uses" in entry["event"]]) == 2
+
+    virtually(main())
+
+
+# ---- reports that are edited by hand
+
+
+async def edit(cluster: FakeCluster, identity: str, report: str | None) -> None:
+    (body,) = [one for one in await cluster.select(LEASE, "shop") if heartbeat_of(one).identity == identity]
+    body["metadata"]["annotations"] = {} if report is None else {ANNOTATION_REPORT: report}
+    await cluster.replace(LEASE, body)
+
+
+def with_wrong(name: str, value: object) -> str:
+    return orjson.dumps(orjson.loads(Heartbeat("a", 1).encode()) | {name: value}).decode()
+
+
+BROKEN = {
+    "no annotation": None,
+    "no JSON": "{",
+    "no object": "[]",
+    "asks for a list": with_wrong("asks", []),
+    "an age in words": with_wrong("iterator_age_seconds", "x"),
+    "a life that is a number": with_wrong("incarnation", 7),
+    "a count without end": with_wrong("shards_held", -1),
+}
+
+
+@pytest.mark.parametrize("report", BROKEN.values(), ids=BROKEN)
+def test_a_report_edited_by_hand_moves_nothing_is_told_once_and_healed(
+    virtually: Virtually, report: str | None
+) -> None:
+    async def main() -> None:
+        with capture_logs() as logs:
+            cluster = FakeCluster()
+            a, b = Member("a", cluster), Member("b", cluster)
+            await asyncio.sleep(5.0)
+            life = a.membership.holder
+            await edit(cluster, "a", report)
+            for _ in range(100):
+                await asyncio.sleep(0.1)
+                assert a.open
+                assert b.open
+                assert not b.membership.is_free(life)
+        assert [entry for entry in logs if "another process uses" in entry["event"]] == []
+        told = [entry for entry in logs if "cannot be read" in entry["event"]]
+        assert len(told) <= 2, "once by each"
+        assert {entry["lease"] for entry in told} == {lease_name(REF, "a")}
+        healed = {heartbeat_of(body).incarnation for body in await cluster.select(LEASE, "shop")}
+        assert healed == {life.incarnation, b.membership.holder.incarnation}, "in the same lives"
+
+    virtually(main())
+
+
+def test_a_report_that_nobody_heals_keeps_its_dead_poller_alive_for_a_term_only(virtually: Virtually) -> None:
+    async def main() -> None:
+        cluster = FakeCluster()
+        a, b = Member("a", cluster), Member("b", cluster)
+        await asyncio.sleep(5.0)
+        a.kill()
+        await edit(cluster, "a", "{")
+        b.membership.decide([], [], [])
+        await asyncio.sleep(TERM - 1.0)
+        assert not b.membership.is_free(a.membership.holder)
+        await asyncio.sleep(2.5)
+        assert b.membership.is_free(a.membership.holder)
+
+    virtually(main())
+
+
+# ---- requests that hang
+
+
+@pytest.mark.parametrize("first", range(40))
+def test_two_requests_in_a_row_that_hang_cost_a_poller_nothing(virtually: Virtually, first: int) -> None:
+    async def main() -> None:
+        cluster = FakeCluster()
+        a, b = Member("a", cluster), Member("b", cluster)
+        await asyncio.sleep(5.0)
+        number = a.api.asked.total() + first
+        a.api.hangs = lambda it: it in {number, number + 1}
+        for _ in range(400):
+            await asyncio.sleep(0.05)
+            assert a.open
+            assert not b.membership.is_free(a.membership.holder)
+        assert a.api.asked.total() > number + 2
+        assert len(a.won) == 1
+
+    virtually(main())
+
+
+def test_an_api_server_that_answers_slowly_costs_a_poller_nothing(virtually: Virtually) -> None:
+    async def main() -> None:
+        cluster = FakeCluster()
+        a = Member("a", cluster)
+        await asyncio.sleep(5.0)
+        slow = a.api
+
+        async def select(*arguments: Any) -> list[Body]:
+            await asyncio.sleep(1.5)
+            return await cluster.select(*arguments)
+
+        async def replace(kind: Kind, body: Body) -> Body:
+            await asyncio.sleep(1.5)
+            return await cluster.replace(kind, body)
+
+        slow.select, slow.replace = select, replace
+        for _ in range(400):
+            await asyncio.sleep(0.05)
+            assert a.open
+
+    virtually(main())
+
+
+def test_one_that_never_answers_is_asked_in_growing_haste_and_the_fence_closes_in_time(virtually: Virtually) -> None:
+    async def main() -> None:
+        with capture_logs() as logs:
+            a = Member("a", FakeCluster())
+            await asyncio.sleep(5.0)
+            a.api.hangs = lambda _: True
+            before = a.api.asked.total()
+            await asyncio.sleep(TERM)
+            assert not a.open
+            assert 3 <= a.api.asked.total() - before <= TERM / LEAST_PATIENCE
+            a.api.hangs = lambda _: False
+            await asyncio.sleep(3.0)
+            assert a.open
+        assert len([entry for entry in logs if entry["log_level"] == "warning"]) == 1
+
+    virtually(main())
+
+
+def test_a_goodbye_ends_in_time_though_nobody_answers(virtually: Virtually) -> None:
+    async def main() -> None:
+        a = Member("a", FakeCluster())
+        await asyncio.sleep(5.0)
+        a.api.hangs = lambda _: True
+        a.kill()
+        began = asyncio.get_running_loop().time()
+        await a.membership.aclose()
+        assert asyncio.get_running_loop().time() - began <= 2.1
+
+    virtually(main())
+
+
+def test_a_server_that_refuses_is_told_once_and_asked_twice_a_second(virtually: Virtually) -> None:
+    async def main() -> None:
+        with capture_logs() as logs:
+            a = Member("a", FakeCluster())
+            await asyncio.sleep(5.0)
+
+            async def refuse(*_: Any) -> Any:
+                a.api.asked["refused"] += 1
+                raise ClusterError("no", 503)
+
+            a.api.find = a.api.replace = refuse
+            await asyncio.sleep(10.0)
+        assert a.api.asked["refused"] <= 21
+        assert len([entry for entry in logs if entry["log_level"] == "warning"]) == 1
+
+    virtually(main())
