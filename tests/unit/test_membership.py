@@ -232,7 +232,7 @@ def test_an_api_server_that_answers_slowly_costs_a_poller_nothing(virtually: Vir
         cluster = FakeCluster()
         a = Member("a", cluster)
         await asyncio.sleep(5.0)
-        slow = a.api
+        slow: Any = a.api
 
         async def select(*arguments: Any) -> list[Body]:
             await asyncio.sleep(1.5)
@@ -285,15 +285,16 @@ def test_a_server_that_refuses_is_told_once_and_asked_twice_a_second(virtually: 
     async def main() -> None:
         with capture_logs() as logs:
             a = Member("a", FakeCluster())
+            api: Any = a.api
             await asyncio.sleep(5.0)
 
             async def refuse(*_: Any) -> Any:
-                a.api.asked["refused"] += 1
+                api.asked["refused"] += 1
                 raise ClusterError("no", 503)
 
-            a.api.find = a.api.replace = refuse
+            api.find = api.replace = refuse
             await asyncio.sleep(10.0)
-        assert a.api.asked["refused"] <= 21
+        assert api.asked["refused"] <= 21
         assert len([entry for entry in logs if entry["log_level"] == "warning"]) == 1
 
     virtually(main())
