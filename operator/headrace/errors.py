@@ -102,6 +102,11 @@ class DestinationError(_Classified):
 class StoreError(_Classified):
     """A checkpoint could not be read or written."""
 
+    @property
+    def broken(self) -> bool:
+        """Whether the store is well, and what lies in it for one shard is not."""
+        return self.reason is Reason.LEASE_BROKEN
+
 
 class LeaseLost(HeadraceError):
     """The shard belongs to another poller now: to `holder`, or None where nobody is known to have it."""

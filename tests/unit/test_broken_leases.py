@@ -13,6 +13,8 @@ from headrace.records import Checkpoint, Holder, LaneProgress, Polled, Shard, Wi
 from headrace.resources import SHARD_LEASE, MappingRef
 from headrace.spec import parse_mapping
 from headrace.stream.events import (
+    ConditionObserved,
+    ConditionType,
     Faulted,
     LeaseBroken,
     RecordsTrimmed,
@@ -150,6 +152,9 @@ async def test_a_state_of_a_window_that_is_broken_is_told_of_its_shard_and_other
             await bench.look()
     assert [fault.shard_id for fault in bench.faults()] == [FIRST.shard_id]
     assert "take status.window away" in bench.faults()[0].detail
+    told = [event for event in bench.events if isinstance(event, ConditionObserved)]
+    assert {event.type for event in told} >= {ConditionType.CHECKPOINTS_REACHABLE}
+    assert all(event.holds for event in told)
 
 
 async def test_it_is_read_from_its_checkpoint_as_soon_as_it_is_mended() -> None:

@@ -22,8 +22,8 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *ROOT.glob("examples/*/README.md"),
 ]
-OTHERS_OPTIONS = {"--set", "--skip-crds", "--server-side"}
-"""Of helm."""
+OTHERS_OPTIONS = {"--set", "--skip-crds", "--server-side", "--query"}
+"""Of helm and aws."""
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

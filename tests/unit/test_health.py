@@ -379,6 +379,13 @@ def test_a_fault_of_another_kind_or_of_no_held_shard_says_nothing_of_checkpoints
     assert told(watched, "CheckpointsReachable") == ("Unknown", "Pending")
 
 
+def test_a_lease_that_is_broken_says_nothing_of_the_store() -> None:
+    watched = listed("a", "b")
+    watched(Checkpointed("b", "1"))
+    watched(unwritten("a", Reason.LEASE_BROKEN))
+    assert told(watched, "CheckpointsReachable") == ("True", "Reachable")
+
+
 def test_the_shards_that_nobody_holds_are_those_of_the_last_look() -> None:
     watched = Health()
     assert watched.report(0.0).unowned == ()

@@ -201,6 +201,11 @@ class ConditionObserved:
     shard_id: str | None = None
 
 
+def reachable(kind: ConditionType) -> ConditionObserved:
+    """What a success says of a condition."""
+    return ConditionObserved(kind, holds=True, reason=Reason.REACHABLE, message="it answers")
+
+
 def unreachable(
     kind: ConditionType, error: SourceError | DestinationError | StoreError, shard_id: str | None = None
 ) -> ConditionObserved:

@@ -138,7 +138,7 @@ class Health:
                 self._learn_from_call(event)
             case Checkpointed(shard_id):
                 self._holds(ConditionType.CHECKPOINTS_REACHABLE, "checkpoints are written", shard_id)
-            case Faulted(_, StoreError() as error, _, str(shard_id)):
+            case Faulted(_, StoreError(broken=False) as error, _, str(shard_id)):
                 self._observe(unreachable(ConditionType.CHECKPOINTS_REACHABLE, error, shard_id))
 
     def _learn_from_call(self, event: CallEnded) -> None:

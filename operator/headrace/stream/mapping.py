@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from headrace.ending import LOOKING
-from headrace.errors import DestinationError, LeaseLost, Reason, SourceError, StoreError
+from headrace.errors import LeaseLost, Reason, SourceError, StoreError
 from headrace.records import Checkpoint, Gap, Lease, Shard, Start, StartingPosition
 from headrace.stream import shards as lineage
+from headrace.stream.checking import check
 from headrace.stream.checkpoints import CheckpointWriter
 from headrace.stream.destinations import open_destination
 from headrace.stream.events import (
@@ -33,6 +34,7 @@ from headrace.stream.events import (
     ShardStarted,
     ShardStopped,
     StreamRecreated,
+    reachable,
     unreachable,
 )
 from headrace.stream.functions import open_function
@@ -132,7 +134,7 @@ class MappingRun:
         """Until the stop; what a shard meets, its lost lease among it, ends neither the others nor this."""
         self.membership.on_lost = self.lose
         async with asyncio.TaskGroup() as tasks:
-            checking = tasks.create_task(self._check_destination())
+            checking = tasks.create_task(check(self.destination, self.observer))
             while not self.stop.is_set():
                 await self._read_stream()
             checking.cancel()
@@ -197,7 +199,7 @@ class MappingRun:
         for error in failed:  # what keeps one shard from being taken has held up no other, nor the listing
             raise error
         if not self.membership.fence.closed:  # else our leases have yet to be won anew
-            self._condition(ConditionType.CHECKPOINTS_REACHABLE, None)
+            self.observer(reachable(ConditionType.CHECKPOINTS_REACHABLE))
         rest = LISTING_INTERVAL - (time.monotonic() - self.listed_at)
         least, each = (SETTLED_INTERVAL, SETTLED_PER_SHARD) if settled else (UNSETTLED_INTERVAL, UNSETTLED_PER_SHARD)
         return min(rest, max(least, each * len(self.known)))
@@ -212,7 +214,7 @@ class MappingRun:
         self.broken.clear()
         for shard in self.listed:
             self.children.pop(shard.shard_id, None)
-        self._condition(ConditionType.SOURCE_REACHABLE, None)
+        self.observer(reachable(ConditionType.SOURCE_REACHABLE))
         return True
 
     async def _same_stream(self) -> bool:
@@ -262,11 +264,11 @@ class MappingRun:
         unfinished = [shard for shard in shards if not checkpoints.get(shard.shard_id, Checkpoint()).finished]
         unowned = tuple(shard.shard_id for shard in ready if self._is_unowned(leases[shard.shard_id]))
         self.observer(ShardsListed(len(unfinished), len(unfinished) - len(ready), unowned))
-        for shard_id, error in zip(take, taken, strict=True):
-            if isinstance(error, StoreError) and error.reason is Reason.LEASE_BROKEN:
-                self._tell_broken(shard_id, error.message)
-        failed += [error for error in taken if error is not None]
-        return moves.settled and len(ready) == len(startable), failed
+        broken = {one: e.message for one, e in zip(take, taken, strict=True) if isinstance(e, StoreError) and e.broken}
+        for shard_id, fault in broken.items():
+            self._tell_broken(shard_id, fault)
+        failed += [error for one, error in zip(take, taken, strict=True) if error is not None and one not in broken]
+        return (moves.settled or bool(broken)) and len(ready) == len(startable), failed
 
     def _is_unowned(self, lease: Lease) -> bool:
         return lease.shard.shard_id not in self.running and self.membership.is_free(lease.holder)
@@ -397,39 +399,14 @@ class MappingRun:
         if doubtful and time.monotonic() - self.listed_at >= DOUBT_INTERVAL:
             self.relist.set()
 
-    async def _check_destination(self) -> None:
-        """Tells until it shows whether failure records could be delivered; polling does not wait for it."""
-        failures = 0
-        while self.destination is not None:
-            try:
-                await self.destination.check()
-            except DestinationError as error:
-                failures += 1
-                self._condition(ConditionType.DESTINATION_REACHABLE, error)
-                await asyncio.sleep(backoff(failures, LONGEST_PAUSE))
-            except Exception as error:  # noqa: BLE001 - a look that fails stops no shard
-                failures += 1
-                pause = backoff(failures, LONGEST_PAUSE)
-                self.observer(Faulted("looking at the destination", error, pause))
-                await asyncio.sleep(pause)
-            else:
-                self._condition(ConditionType.DESTINATION_REACHABLE, None)
-                return
-
     def _tell_unlisted(self, error: Exception, pause: float) -> None:
         match error:
             case SourceError():
-                self._condition(ConditionType.SOURCE_REACHABLE, error)
-            case StoreError():
-                self._condition(ConditionType.CHECKPOINTS_REACHABLE, error)
+                self.observer(unreachable(ConditionType.SOURCE_REACHABLE, error))
+            case StoreError() if not error.broken:
+                self.observer(unreachable(ConditionType.CHECKPOINTS_REACHABLE, error))
             case _:
                 self.observer(Faulted("listing the shards", error, pause))
-
-    def _condition(self, kind: ConditionType, error: SourceError | DestinationError | StoreError | None) -> None:
-        if error is None:
-            self.observer(ConditionObserved(kind, holds=True, reason=Reason.REACHABLE, message="it answers"))
-        else:
-            self.observer(unreachable(kind, error))
 
 
 @dataclass(slots=True)

@@ -253,7 +253,7 @@ class KubernetesStore:
         except LeaseLost:
             self._lose(shard_id, lease)
         except StoreError as error:
-            if error.reason is not Reason.LEASE_BROKEN:
+            if not error.broken:
                 raise
             self._lose(shard_id, lease)  # nobody can win it until it is mended; the others must not wait for that
 
