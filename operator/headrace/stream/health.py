@@ -50,10 +50,15 @@ The others are learned from records alone, and what was met last is told.
 class ConditionReport:
     """One condition; `status` is True, False or Unknown."""
 
-    type: str
+    type: ConditionType
     status: str
     reason: str
     message: str
+
+
+_ANSWERS = ConditionReport(ConditionType.FUNCTION_REACHABLE, "True", Reason.REACHABLE, "the function answers")
+_TOOK = ConditionReport(ConditionType.DESTINATION_REACHABLE, "True", Reason.REACHABLE, "took a failure record")
+_WRITTEN = ConditionReport(ConditionType.CHECKPOINTS_REACHABLE, "True", Reason.REACHABLE, "checkpoints are written")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +136,13 @@ class Health:
         """What an event says of what lies around a shard."""
         match event:
             case DiscardDelivered(shard_id):
-                self._holds(ConditionType.DESTINATION_REACHABLE, "took a failure record", shard_id)
+                self._tell(_TOOK, shard_id)
             case DeliveryFailed(shard_id, _, reason, message):
                 self._observe(ConditionObserved(ConditionType.DESTINATION_REACHABLE, False, reason, message, shard_id))
             case CallEnded():
                 self._learn_from_call(event)
             case Checkpointed(shard_id):
-                self._holds(ConditionType.CHECKPOINTS_REACHABLE, "checkpoints are written", shard_id)
+                self._tell(_WRITTEN, shard_id)
             case Faulted(_, StoreError(broken=False) as error, _, str(shard_id)):
                 self._observe(unreachable(ConditionType.CHECKPOINTS_REACHABLE, error, shard_id))
 
@@ -151,15 +156,16 @@ class Health:
             text = f"{outcome.detail}: {advice}"
             self._observe(ConditionObserved(reachable, outcome.throttled, reason, text, shard_id))
         elif event.sent:
-            self._holds(reachable, "the function answers", shard_id)
-
-    def _holds(self, kind: ConditionType, message: str, shard_id: str) -> None:
-        self._observe(ConditionObserved(kind, True, Reason.REACHABLE, message, shard_id))
+            self._tell(_ANSWERS, shard_id)
 
     def _observe(self, event: ConditionObserved) -> None:
-        key, status = (event.type, event.shard_id), "True" if event.holds else "False"
+        status = "True" if event.holds else "False"
+        self._tell(ConditionReport(event.type, status, event.reason, event.message), event.shard_id)
+
+    def _tell(self, report: ConditionReport, shard_id: str | None) -> None:
+        key = (report.type, shard_id)
         self._told.pop(key, None)
-        self._told[key] = ConditionReport(event.type, status, event.reason, event.message)
+        self._told[key] = report
 
     def _forget(self, shard_id: str) -> None:
         self._shards.pop(shard_id, None)
