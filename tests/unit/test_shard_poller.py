@@ -259,7 +259,8 @@ async def test_a_stop_finishes_the_call_in_flight_and_starts_no_other() -> None:
     bench = Bench(ending(records(1), records(2)), limits=BatchLimits(1), store=Store(write_interval=60.0))
     bench.function.delay = 0.05
     running = asyncio.create_task(bench.run())
-    await asyncio.sleep(0.02)
+    while not bench.function.calls:
+        await asyncio.sleep(0.001)
     bench.permit.leave.set()
     assert not await running
     assert (len(bench.function.calls), bench.store.saved) == (1, [Checkpoint("1")])
