@@ -1,0 +1,121 @@
+"""Who is measured: Headrace, the least loop there is, and others' consumers with a loop of ours around them.
+
+Each peer has an environment of its own in `.venv/bench/`, made here at its first use with pinned versions.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import yaml
+
+from tests.support.servers import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENVIRONMENTS = ROOT / ".venv" / "bench"
+IDENTITY = "arn:aws:iam::123456789012:role/bench"
+"""The `invokeIdentityArn` of everybody's events."""
+
+
+class Unavailable(Exception):
+    """A peer that cannot be had here, with the reason in a sentence."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a consumer is to do: which stream to read where, and whom to call how."""
+
+    endpoint: str
+    arn: str
+    function: str
+    batch: int = 100
+    parallel: int = 1
+    filters: int = 0
+    function_delay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A consumer: its name, what runs it, and what has to be installed for that."""
+
+    name: str
+    module: str
+    requirements: str | None = None
+    """The file in requirements/ with its versions; None: those of Headrace's own environment."""
+
+    @property
+    def package(self) -> str:
+        return self.requirements or "headrace"
+
+    def python(self) -> str:
+        """The interpreter of its environment, made unless it is there; raises Unavailable."""
+        if self.requirements is None:
+            return sys.executable
+        return str(environment(self.requirements) / "bin" / "python")
+
+    def command(self, job: Job, folder: Path) -> list[str]:
+        if self.name == "headrace":
+            return headrace(job, folder)
+        return [self.python(), "-m", f"tests.bench.loops.{self.module}", *options(job)]
+
+
+HEADRACE = Peer("headrace", "")
+BARE = Peer("bare", "bare")
+PEERS = {peer.name: peer for peer in (HEADRACE, BARE)}
+
+
+def options(job: Job) -> list[str]:
+    said = {
+        "endpoint": job.endpoint,
+        "arn": job.arn,
+        "function": job.function,
+        "identity": IDENTITY,
+        "batch": job.batch,
+        "parallel": job.parallel,
+    }
+    return [word for name, value in said.items() for word in (f"--{name}", str(value))]
+
+
+def headrace(job: Job, folder: Path) -> list[str]:
+    """`headrace run` of a mapping that does the job, with checkpoints in a file: what is promised is kept."""
+    file, state = folder / "mapping.yaml", folder / "state.sqlite"
+    state.unlink(missing_ok=True)
+    spec = {
+        "eventSourceArn": job.arn,
+        "function": {"url": job.function},
+        "startingPosition": "TRIM_HORIZON",
+        "batchSize": job.batch,
+        "parallelizationFactor": job.parallel,
+        "aws": {"endpointUrl": job.endpoint},
+    }
+    document = {
+        "apiVersion": "headrace.dev/v1alpha1",
+        "kind": "EventSourceMapping",
+        "metadata": {"name": "bench", "namespace": "bench"},
+        "spec": spec,
+    }
+    file.write_text(yaml.safe_dump(document))
+    return [sys.executable, "-m", "headrace", "run", "-f", str(file), "--state", str(state), "--log-format", "json"]
+
+
+def environment(requirements: str) -> Path:
+    """A virtual environment with exactly what `requirements/REQUIREMENTS.txt` says; raises Unavailable."""
+    folder, file = ENVIRONMENTS / requirements, ROOT / "requirements" / f"{requirements}.txt"
+    stamp = folder / "installed.txt"
+    wanted = file.read_text()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return folder
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
+    try:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, capture_output=True)
+        subprocess.run([*pip, "--require-hashes", "-r", str(file)], check=True, capture_output=True, timeout=600)
+    except subprocess.SubprocessError as error:
+        words = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
+        raise Unavailable(words[-1] if words else type(error).__name__) from error
+    stamp.write_text(wanted)
+    return folder

@@ -1,0 +1,136 @@
+"""The processes of a measurement, and what Linux tells of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.support.servers import CREDENTIALS, ROOT, clean_environment, free_port, wait_for_port
+
+TICKS = os.sysconf("SC_CLK_TCK")
+CORES = sorted(os.sched_getaffinity(0))
+SERVERS, CONSUMER = ({CORES[0]}, {CORES[-1]})
+"""The cores of the servers and of what is measured: two where there are two, so that one does not take the other's time."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a group of processes used since each began, in CPU seconds, and the megabytes it holds."""
+
+    cpu: float
+    megabytes: float
+
+
+@dataclass
+class Group:
+    """A process and everything it started: all that is in its session."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+
+    def usage(self) -> Usage:
+        """Of those alive, and of children that ended and were waited for."""
+        found = [_usage(pid) for pid in self._members()]
+        return Usage(sum(each.cpu for each in found), sum(each.megabytes for each in found))
+
+    def _members(self) -> list[int]:
+        members = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == self.process.pid:
+                        members.append(int(folder.name))
+        return members
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def log(self) -> str:
+        """The end of what it printed."""
+        return self.output.read_text(errors="replace")[-2000:]
+
+
+def _usage(pid: int) -> Usage:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        status = Path(f"/proc/{pid}/status").read_text()
+        # The processor clock of a process, in nanoseconds; the ticks in `stat` are hundredths of a second.
+        own = time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return Usage(0.0, 0.0)
+    line = next((each for each in status.splitlines() if each.startswith("VmRSS")), "VmRSS: 0")
+    children = (int(fields[13]) + int(fields[14])) / TICKS
+    return Usage(own + children, int(line.split()[1]) / 1000)
+
+
+@contextmanager
+def started(command: Sequence[str], folder: Path, name: str, cores: set[int], **environment: str) -> Iterator[Group]:
+    """A process in a session of its own, on these cores; all of the session is killed at the end."""
+    output = folder / f"{name}.log"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            list(command),
+            env=clean_environment(**{**CREDENTIALS, "PYTHONPATH": f"{ROOT}/operator:{ROOT}"} | environment),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    os.sched_setaffinity(process.pid, cores)  # before it has any thread of its own
+    group = Group(process, output)
+    try:
+        yield group
+    finally:
+        group.signal(signal.SIGKILL)
+        process.wait()
+
+
+@dataclass
+class Stub:
+    """A server of the benchmark's own, commanded over HTTP."""
+
+    url: str
+    session: aiohttp.ClientSession
+
+    async def ask(self, command: str, **body: Any) -> Any:
+        async with self.session.post(f"{self.url}/_bench/{command}", json=body) as answer:
+            return await answer.json()
+
+    async def get(self, path: str, seconds: float = 60.0) -> Any:
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        async with self.session.get(f"{self.url}/_bench/{path}", timeout=timeout) as answer:
+            return await answer.json()
+
+
+@asynccontextmanager
+async def stub(module: str, folder: Path, *arguments: object, name: str | None = None) -> AsyncIterator[Stub]:
+    """`tests.bench.MODULE` as a server on a free port, on the servers' core."""
+    port = free_port()
+    command = [sys.executable, "-m", f"tests.bench.{module}", "--port", str(port), *map(str, arguments)]
+    with started(command, folder, name or f"{module}-{port}", SERVERS) as group:
+        await asyncio.to_thread(wait_for_port, port, group.process)
+        async with aiohttp.ClientSession() as session:
+            yield Stub(f"http://127.0.0.1:{port}", session)
+
+
+def environment_of(endpoint: str) -> Mapping[str, str]:
+    """Where Kinesis is, and in which region."""
+    return {"AWS_ENDPOINT_URL_KINESIS": endpoint, "AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-west-1"}

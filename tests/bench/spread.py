@@ -1,0 +1,70 @@
+"""Medians, spreads, and when two of them may be called different. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured in several rounds: the median, and the quartiles between which half of the rounds lie."""
+
+    median: float
+    lower: float
+    upper: float
+    rounds: int
+
+    @property
+    def spread(self) -> float:
+        """How far the middle half of the rounds lies apart."""
+        return self.upper - self.lower
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value below which that share of the values lies, interpolated between neighbours; `share` from 0 to 1."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def figure(values: Sequence[float]) -> Figure:
+    """Of one or more rounds; ValueError without any."""
+    if not values:
+        raise ValueError("no round was measured")
+    return Figure(quantile(values, 0.5), quantile(values, 0.25), quantile(values, 0.75), len(values))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One thing over another, round by round of one run; `stated` is whether it may be called different from 1."""
+
+    of: Figure
+    stated: bool
+
+
+def ratio(over: Sequence[float], under: Sequence[float]) -> Ratio:
+    """The ratio in each round, as the two of a round met the same machine.
+
+    It is stated only when every round agrees on which is larger, and the medians lie farther apart than either spreads:
+    a difference smaller than the spread is none.
+    """
+    rounds = [one / other for one, other in zip(over, under, strict=True)]
+    first, second = figure(over), figure(under)
+    agreed = all(each > 1 for each in rounds) or all(each < 1 for each in rounds)
+    apart = abs(first.median - second.median) > max(first.spread, second.spread)
+    return Ratio(figure(rounds), agreed and apart)
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """How much the second grows with the first: the least squares' line through the points; ValueError below two."""
+    if len({x for x, _ in points}) < 2:
+        raise ValueError("a slope needs two different places")
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
