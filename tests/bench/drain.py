@@ -12,13 +12,18 @@ import asyncio
 import tempfile
 import time
 from argparse import ArgumentParser
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.bench.peers import BARE, HEADRACE, PEERS, Job, Peer, Unavailable
-from tests.bench.processes import CONSUMER, Group, Stub, started, stub
+from tests.bench.processes import CONSUMER, Group, Stub, environment_of, keep_out_of_the_way, started, stub
 from tests.bench.spread import figure, ratio
+from tests.support.servers import ministack
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 START = 120.0
 """Seconds until all shards are read at most."""
@@ -66,15 +71,34 @@ class Repeated(Exception):
     """More records came than there are: a consumer that repeats measures something else."""
 
 
-async def drain(peer: Peer, setting: Setting, kinesis: Stub, function: Stub, folder: Path) -> Drained:
+@dataclass(frozen=True)
+class Bench:
+    """Where it is measured: the stub of Kinesis, all other services of AWS, and a folder for files."""
+
+    kinesis: Stub
+    services: str
+    folder: Path
+
+
+@asynccontextmanager
+async def bench(records: int) -> AsyncIterator[Bench]:
+    """With so many records in a shard at most."""
+    keep_out_of_the_way()
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name, ministack(Path(name)) as services:
+        async with stub("stub_kinesis", Path(name), "--records", records) as kinesis:
+            yield Bench(kinesis, services, Path(name))
+
+
+async def drain(peer: Peer, setting: Setting, at: Bench, function: Stub) -> Drained:
     """One round: a new stream, a new process."""
+    kinesis = at.kinesis
     name = f"{peer.name}-{time.monotonic_ns()}"
     arn = (await kinesis.ask("stream", name=name, shards=setting.shards, records=0))["arn"]
     await kinesis.ask("hold", name=name)
     await function.get("reset")
     job = Job(kinesis.url, arn, function.url + "/", setting.batch, setting.parallel, setting.filters)
-    command = peer.command(job, folder)
-    with started(command, folder, peer.name, CONSUMER) as consumer:
+    surroundings = environment_of(kinesis.url, at.services)
+    with started(peer.command(job, at.folder), at.folder, peer.name, CONSUMER, **surroundings) as consumer:
         await all_asked(kinesis, name, setting.shards, consumer)
         return await released(setting, name, kinesis, function, consumer)
 
@@ -112,18 +136,16 @@ async def released(setting: Setting, name: str, kinesis: Stub, function: Stub, c
     return Drained(counted["records"], counted["last"] - began, after.cpu - before, after.megabytes)
 
 
-async def rounds(
-    peers: list[Peer], setting: Setting, number: int, folder: Path, kinesis: Stub
-) -> dict[str, list[Drained]]:
+async def rounds(peers: list[Peer], setting: Setting, number: int, at: Bench) -> dict[str, list[Drained]]:
     """One round after the other, every peer in each; one that fails is left out with a line."""
     found: dict[str, list[Drained]] = {peer.name: [] for peer in peers}
-    async with stub("stub_function", folder, "--delay", setting.delay) as function:
+    async with stub("stub_function", at.folder, "--delay", setting.delay) as function:
         for _ in range(number):
             for peer in peers:
                 if peer.name not in found:
                     continue
                 try:
-                    found[peer.name].append(await drain(peer, setting, kinesis, function, folder))
+                    found[peer.name].append(await drain(peer, setting, at, function))
                 except (Unavailable, AssertionError) as error:
                     del found[peer.name]
                     print(f"{peer.name} is left out: {error}")
@@ -154,10 +176,9 @@ async def main() -> None:
         parser.add_argument(f"--{name}", type=type(value), default=value)
     options = parser.parse_args()
     setting = replace(Setting(), **{name: getattr(options, name) for name in vars(Setting())})
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-bench-")))
-        kinesis = await stack.enter_async_context(stub("stub_kinesis", folder, "--records", setting.each))
-        told(await rounds([PEERS[name] for name in options.peers.split(",")], setting, options.rounds, folder, kinesis))
+    peers = [PEERS[name] for name in options.peers.split(",")]
+    async with bench(setting.each) as at:
+        told(await rounds(peers, setting, options.rounds, at))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ class Job:
     batch: int = 100
     parallel: int = 1
     filters: int = 0
-    function_delay: float = 0.0
+    read_every: int = 200
+    """Milliseconds between two reads of those who always pause; kcl-rs never reads more often than this."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,10 @@ class Peer:
 
 HEADRACE = Peer("headrace", "")
 BARE = Peer("bare", "bare")
-PEERS = {peer.name: peer for peer in (HEADRACE, BARE)}
+KCL_RS = Peer("kcl-rs", "kcl_rs", "bench-kcl-rs")
+ASYNC_KINESIS = Peer("async-kinesis", "async_kinesis", "bench-async-kinesis")
+LOCALSTACK = Peer("localstack", "localstack", "bench-localstack")
+PEERS = {peer.name: peer for peer in (BARE, HEADRACE, KCL_RS, ASYNC_KINESIS, LOCALSTACK)}
 
 
 def options(job: Job) -> list[str]:
@@ -77,6 +81,7 @@ def options(job: Job) -> list[str]:
         "identity": IDENTITY,
         "batch": job.batch,
         "parallel": job.parallel,
+        "read-every": job.read_every,
     }
     return [word for name, value in said.items() for word in (f"--{name}", str(value))]
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,11 @@ TICKS = os.sysconf("SC_CLK_TCK")
 CORES = sorted(os.sched_getaffinity(0))
 SERVERS, CONSUMER = ({CORES[0]}, {CORES[-1]})
 """The cores of the servers and of what is measured: two where there are two, so that one does not take the other's time."""
+
+
+def keep_out_of_the_way() -> None:
+    """This process, and the servers it starts from now on, leave the core of what is measured alone."""
+    os.sched_setaffinity(0, SERVERS)
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,12 @@ async def stub(module: str, folder: Path, *arguments: object, name: str | None =
             yield Stub(f"http://127.0.0.1:{port}", session)
 
 
-def environment_of(endpoint: str) -> Mapping[str, str]:
-    """Where Kinesis is, and in which region."""
-    return {"AWS_ENDPOINT_URL_KINESIS": endpoint, "AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-west-1"}
+def environment_of(kinesis: str, services: str) -> dict[str, str]:
+    """Where Kinesis is, and where all other services are."""
+    region = "eu-west-1"
+    return {
+        "AWS_ENDPOINT_URL": services,
+        "AWS_ENDPOINT_URL_KINESIS": kinesis,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+    }

@@ -73,10 +73,15 @@ class Prepared:
         return min(len(self.ends), max(0, -int(-(timestamp - self.began) * len(self.ends) // SPREAD)))
 
 
+def document(number: int) -> bytes:
+    opening, closing = f'{{"number": {number}, "text": "'.encode(), b'"}'
+    room = DATA_BYTES - len(opening) - len(closing)
+    return opening + base64.b64encode(random.Random(number).randbytes(room))[:room] + closing
+
+
 def prepare(records: int) -> Prepared:
-    """Incompressible data, the same at every start."""
-    chance = random.Random(1)
-    data = [base64.b64encode(chance.randbytes(DATA_BYTES)).decode() for _ in range(DIFFERENT)]
+    """JSON documents of DATA_BYTES, little compressible, the same at every start."""
+    data = [base64.b64encode(document(number)).decode() for number in range(DIFFERENT)]
     prepared = Prepared(memoryview(b""), [], time.time() - SPREAD)
     text, step = bytearray(), SPREAD / max(1, records)
     for index in range(records):

@@ -17,6 +17,7 @@ def options_of(parser: ArgumentParser, arguments: list[str] | None = None) -> Na
     parser.add_argument("--identity", required=True, help="invokeIdentityArn")
     parser.add_argument("--batch", type=int, default=100, help="records of one call at most")
     parser.add_argument("--parallel", type=int, default=1, help="calls at a time for a shard")
+    parser.add_argument("--read-every", type=int, default=200, help="milliseconds between two reads of a shard")
     options = parser.parse_args(arguments)
     options.region = options.arn.split(":")[3]
     return options
