@@ -9,22 +9,21 @@ until the function has answered for the last record. What a consumer needs to st
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from argparse import ArgumentParser
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from tests.bench.peers import BARE, HEADRACE, PEERS, Job, Peer, Unavailable
-from tests.bench.processes import CONSUMER, Group, Stub, environment_of, keep_out_of_the_way, started, stub
+from tests.bench.peers import ASYNC_KINESIS, BARE, HEADRACE, KCL_RS, LOCALSTACK, PEERS, Job, Peer, Unavailable
+from tests.bench.processes import CONSUMER, Bench, Group, Stub, bench, environment_of, started, stub
+from tests.bench.results import Measured
 from tests.bench.spread import figure, ratio
-from tests.support.servers import ministack
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Mapping, Sequence
 
+PART = "drain"
 START = 120.0
 """Seconds until all shards are read at most."""
 SETTLE = 0.25
@@ -49,58 +48,82 @@ class Setting:
         return max(1, self.records // self.shards)
 
 
-@dataclass(frozen=True)
-class Drained:
-    """One round of one peer."""
-
-    records: int
-    wall: float
-    cpu: float
-    megabytes: float
-
-    @property
-    def per_cpu_second(self) -> float:
-        return self.records / self.cpu
-
-    @property
-    def per_second(self) -> float:
-        return self.records / self.wall
+class NotMeasured(Exception):
+    """A consumer that did something else than what is measured; with the end of its log."""
 
 
-class Repeated(Exception):
-    """More records came than there are: a consumer that repeats measures something else."""
+ALL = (BARE, HEADRACE, KCL_RS, ASYNC_KINESIS)
+TWO = (BARE, HEADRACE)
 
 
-@dataclass(frozen=True)
-class Bench:
-    """Where it is measured: the stub of Kinesis, all other services of AWS, and a folder for files."""
+def grid() -> Mapping[Setting, Sequence[Peer]]:
+    """Who is measured where: one thing is varied at a time."""
+    base = Setting()
+    return {
+        base: (*ALL, LOCALSTACK),  # which reads one shard after the other, so that more are not comparable
+        **{replace(base, shards=shards): TWO for shards in (4, 64)},
+        replace(base, shards=16): ALL,
+        replace(base, shards=256, records=256_000): TWO,  # a full read for each shard
+        replace(base, batch=1, records=6_000): TWO,
+        replace(base, batch=10, records=40_000): TWO,
+        replace(base, batch=1000): TWO,
+        replace(base, delay=0.01, records=20_000): TWO,
+        replace(base, delay=0.01, parallel=10): TWO,
+        **{replace(base, parallel=parallel): TWO for parallel in (2, 10)},
+        **{replace(base, filters=filters): (HEADRACE,) for filters in (1, 5)},  # five is the most there may be
+        **{replace(base, records=records): (HEADRACE,) for records in (25_000, 400_000)},
+    }
 
-    kinesis: Stub
-    services: str
-    folder: Path
+
+def quick_grid() -> Mapping[Setting, Sequence[Peer]]:
+    """The same in small."""
+    base = Setting(records=20_000)
+    return {
+        base: (BARE, HEADRACE, KCL_RS),
+        replace(base, shards=16): TWO,
+        replace(base, batch=1, records=1_000): TWO,
+        replace(base, batch=1000): TWO,
+        replace(base, filters=5): (HEADRACE,),
+    }
 
 
-@asynccontextmanager
-async def bench(records: int) -> AsyncIterator[Bench]:
-    """With so many records in a shard at most."""
-    keep_out_of_the_way()
-    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name, ministack(Path(name)) as services:
-        async with stub("stub_kinesis", Path(name), "--records", records) as kinesis:
-            yield Bench(kinesis, services, Path(name))
+async def measure(at: Bench, points: Mapping[Setting, Sequence[Peer]], rounds: int) -> tuple[list[Measured], list[str]]:
+    """Every point and every peer once in each round; who fails at a point is left out there, with a sentence."""
+    found: dict[tuple[Setting, Peer], list[dict[str, float]]] = {
+        (setting, peer): [] for setting, peers in points.items() for peer in peers
+    }
+    left_out: list[str] = []
+    async with AsyncExitStack() as stack:
+        functions = {
+            delay: await stack.enter_async_context(stub("stub_function", at.folder, "--delay", delay))
+            for delay in {setting.delay for setting in points}
+        }
+        for number in range(rounds):
+            for setting, peer in list(found):
+                try:
+                    found[setting, peer].append(await drain(peer, setting, at, functions[setting.delay]))
+                except (Unavailable, NotMeasured) as error:
+                    del found[setting, peer]
+                    left_out.append(f"{peer.name} with {shown(setting)}: {error}")
+            print(f"drain: round {number + 1} of {rounds} done", flush=True)
+    return [Measured(PART, peer.name, asdict(setting), each) for (setting, peer), each in found.items()], left_out
 
 
-async def drain(peer: Peer, setting: Setting, at: Bench, function: Stub) -> Drained:
-    """One round: a new stream, a new process."""
-    kinesis = at.kinesis
+def shown(setting: Setting) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asdict(setting).items())
+
+
+async def drain(peer: Peer, setting: Setting, at: Bench, function: Stub) -> dict[str, float]:
+    """One round: a new stream, a new process. Raises Unavailable or NotMeasured."""
     name = f"{peer.name}-{time.monotonic_ns()}"
-    arn = (await kinesis.ask("stream", name=name, shards=setting.shards, records=0))["arn"]
-    await kinesis.ask("hold", name=name)
+    arn = (await at.kinesis.ask("stream", name=name, shards=setting.shards, records=0))["arn"]
+    await at.kinesis.ask("hold", name=name)
     await function.get("reset")
-    job = Job(kinesis.url, arn, function.url + "/", setting.batch, setting.parallel, setting.filters)
-    surroundings = environment_of(kinesis.url, at.services)
+    job = Job(at.kinesis.url, arn, f"{function.url}/", setting.batch, setting.parallel, setting.filters)
+    surroundings = environment_of(at.kinesis.url, at.services)
     with started(peer.command(job, at.folder), at.folder, peer.name, CONSUMER, **surroundings) as consumer:
-        await all_asked(kinesis, name, setting.shards, consumer)
-        return await released(setting, name, kinesis, function, consumer)
+        await all_asked(at.kinesis, name, setting.shards, consumer)
+        return await released(setting, name, at.kinesis, function, consumer)
 
 
 async def all_asked(kinesis: Stub, name: str, shards: int, consumer: Group) -> None:
@@ -114,12 +137,12 @@ async def all_asked(kinesis: Stub, name: str, shards: int, consumer: Group) -> N
         pass
     if not held.done():
         held.cancel()
-        raise AssertionError(f"not every shard is read within {START:g} s:\n{consumer.log()}")
+        raise NotMeasured(f"not every shard is read: {consumer.log()}")
     await asyncio.sleep(SETTLE)
 
 
-async def released(setting: Setting, name: str, kinesis: Stub, function: Stub, consumer: Group) -> Drained:
-    """Lets the records go and waits for them."""
+async def released(setting: Setting, name: str, kinesis: Stub, function: Stub, consumer: Group) -> dict[str, float]:
+    """Lets the records go and waits for them; when they take too long, for what has come until then."""
     wanted = setting.each * setting.shards
     before = consumer.usage().cpu
     began = (await kinesis.ask("release", name=name, records=setting.each))["at"]
@@ -128,57 +151,52 @@ async def released(setting: Setting, name: str, kinesis: Stub, function: Stub, c
         await asyncio.sleep(SETTLE)
     except TimeoutError:
         counted = await function.get("stats")
-    if consumer.ended:
-        raise AssertionError(f"it ended:\n{consumer.log()}")
     after = consumer.usage()
+    if consumer.ended or not counted["records"]:
+        raise NotMeasured(f"it ended, or called nobody: {consumer.log()}")
     if (came := (await function.get("stats"))["records"]) > wanted:
-        raise Repeated(f"{came} records of {wanted}")
-    return Drained(counted["records"], counted["last"] - began, after.cpu - before, after.megabytes)
+        raise NotMeasured(f"{came} records came of {wanted}: what repeats measures something else")
+    wall, cpu = counted["last"] - began, after.cpu - before
+    return {
+        "records": counted["records"],
+        "calls": counted["calls"],
+        "per CPU second": counted["records"] / cpu,
+        "per second": counted["records"] / wall,
+        "µs per record": cpu / counted["records"] * 1e6,
+        "MB": after.megabytes,
+    }
 
 
-async def rounds(peers: list[Peer], setting: Setting, number: int, at: Bench) -> dict[str, list[Drained]]:
-    """One round after the other, every peer in each; one that fails is left out with a line."""
-    found: dict[str, list[Drained]] = {peer.name: [] for peer in peers}
-    async with stub("stub_function", at.folder, "--delay", setting.delay) as function:
-        for _ in range(number):
-            for peer in peers:
-                if peer.name not in found:
-                    continue
-                try:
-                    found[peer.name].append(await drain(peer, setting, at, function))
-                except (Unavailable, AssertionError) as error:
-                    del found[peer.name]
-                    print(f"{peer.name} is left out: {error}")
-    return found
-
-
-def told(found: dict[str, list[Drained]]) -> None:
-    """Prints the figures, and the ratios to the least loop."""
-    for name, drained in found.items():
-        cpu, wall = figure([each.per_cpu_second for each in drained]), figure([each.per_second for each in drained])
+def tell(measured: Sequence[Measured]) -> None:
+    """Prints the figures, and the ratios to the first peer's."""
+    for each in measured:
+        cpu, wall = each.figure("per CPU second"), each.figure("per second")
         print(
-            f"{name:14} {cpu.median:9,.0f} records a CPU second ({cpu.lower:,.0f} to {cpu.upper:,.0f}), "
-            f"{wall.median:9,.0f} a second ({wall.lower:,.0f} to {wall.upper:,.0f}), "
-            f"{max(each.megabytes for each in drained):.0f} MB"
+            f"{each.peer:14} {cpu.median:9,.0f} records a CPU second ({cpu.lower:,.0f} to {cpu.upper:,.0f}), "
+            f"{wall.median:9,.0f} a second ({wall.lower:,.0f} to {wall.upper:,.0f}), {figure(each.values('MB')).median:.0f} MB"
         )
-    for name, drained in found.items():
-        if name != BARE.name and BARE.name in found:
-            pair = ratio([each.per_cpu_second for each in drained], [each.per_cpu_second for each in found[BARE.name]])
-            said = f"{pair.of.median:.2f} of" if pair.stated else "no difference measured from"
-            print(f"{name:14} {said} the bare loop's records a CPU second ({pair.of.lower:.2f} to {pair.of.upper:.2f})")
+    for each in measured[1:]:
+        first = measured[0]
+        pair = ratio(each.values("per CPU second"), first.values("per CPU second"))
+        said = f"{pair.of.median:.2f} of" if pair.stated else "no difference measured from"
+        print(f"{each.peer:14} {said} {first.peer}'s records a CPU second ({pair.of.lower:.2f} to {pair.of.upper:.2f})")
 
 
 async def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", default=f"{BARE.name},{HEADRACE.name}")
+    parser.add_argument(
+        "--peers", default=f"{BARE.name},{HEADRACE.name}", help="the first is what others are compared with"
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    for name, value in vars(Setting()).items():
+    for name, value in asdict(Setting()).items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
     options = parser.parse_args()
-    setting = replace(Setting(), **{name: getattr(options, name) for name in vars(Setting())})
-    peers = [PEERS[name] for name in options.peers.split(",")]
+    setting = Setting(**{name: getattr(options, name) for name in asdict(Setting())})
     async with bench(setting.each) as at:
-        told(await rounds(peers, setting, options.rounds, at))
+        peers = [PEERS[name] for name in options.peers.split(",")]
+        measured, left_out = await measure(at, {setting: peers}, options.rounds)
+    print(*left_out, sep="\n", end="\n" * bool(left_out))
+    tell(measured)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ Each peer has an environment of its own in `.venv/bench/`, made here at its firs
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -38,6 +39,8 @@ class Job:
     filters: int = 0
     read_every: int = 200
     """Milliseconds between two reads of those who always pause; kcl-rs never reads more often than this."""
+    more: tuple[str, ...] = ()
+    """Options of the peer's own loop."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Peer:
     def command(self, job: Job, folder: Path) -> list[str]:
         if self.name == "headrace":
             return headrace(job, folder)
-        return [self.python(), "-m", f"tests.bench.loops.{self.module}", *options(job)]
+        return [self.python(), "-m", f"tests.bench.loops.{self.module}", *options(job), *job.more]
 
 
 HEADRACE = Peer("headrace", "")
@@ -90,7 +93,7 @@ def headrace(job: Job, folder: Path) -> list[str]:
     """`headrace run` of a mapping that does the job, with checkpoints in a file: what is promised is kept."""
     file, state = folder / "mapping.yaml", folder / "state.sqlite"
     state.unlink(missing_ok=True)
-    spec = {
+    spec: dict[str, Any] = {
         "eventSourceArn": job.arn,
         "function": {"url": job.function},
         "startingPosition": "TRIM_HORIZON",
@@ -98,6 +101,8 @@ def headrace(job: Job, folder: Path) -> list[str]:
         "parallelizationFactor": job.parallel,
         "aws": {"endpointUrl": job.endpoint},
     }
+    if job.filters:
+        spec["filterCriteria"] = {"filters": [{"pattern": pattern} for pattern in patterns(job.filters)]}
     document = {
         "apiVersion": "headrace.dev/v1alpha1",
         "kind": "EventSourceMapping",
@@ -106,6 +111,12 @@ def headrace(job: Job, folder: Path) -> list[str]:
     }
     file.write_text(yaml.safe_dump(document))
     return [sys.executable, "-m", "headrace", "run", "-f", str(file), "--state", str(state), "--log-format", "json"]
+
+
+def patterns(number: int) -> list[str]:
+    """So many patterns that look at the data, of which only the last matches: it matches every record of the stub's."""
+    misses = [{"data": {"number": [{"numeric": ["<", -place]}]}} for place in range(1, number)]
+    return [json.dumps(pattern) for pattern in (*misses, {"data": {"number": [{"numeric": [">=", 0]}]}})]
 
 
 def environment(requirements: str) -> Path:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -17,7 +18,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.servers import CREDENTIALS, ROOT, clean_environment, free_port, wait_for_port
+from tests.support.servers import CREDENTIALS, ROOT, clean_environment, free_port, ministack, wait_for_port
 
 TICKS = os.sysconf("SC_CLK_TCK")
 CORES = sorted(os.sched_getaffinity(0))
@@ -145,3 +146,21 @@ def environment_of(kinesis: str, services: str) -> dict[str, str]:
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
     }
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where it is measured: the stub of Kinesis, all other services of AWS, and a folder for files."""
+
+    kinesis: Stub
+    services: str
+    folder: Path
+
+
+@asynccontextmanager
+async def bench(records: int) -> AsyncIterator[Bench]:
+    """With so many records in a shard at most."""
+    keep_out_of_the_way()
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name, ministack(Path(name)) as services:
+        async with stub("stub_kinesis", Path(name), "--records", records) as kinesis:
+            yield Bench(kinesis, services, Path(name))

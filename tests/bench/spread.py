@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+LEAST_ROUNDS = 3
+"""Below this nothing is stated: two rounds agree by chance half of the time."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """What was measured in several rounds: the median, and the quartiles between which half of the rounds lie."""
@@ -51,14 +55,14 @@ class Ratio:
 def ratio(over: Sequence[float], under: Sequence[float]) -> Ratio:
     """The ratio in each round, as the two of a round met the same machine.
 
-    It is stated only when every round agrees on which is larger, and the medians lie farther apart than either spreads:
-    a difference smaller than the spread is none.
+    It is stated only when there are enough rounds, every one of them agrees on which is larger, and the medians lie
+    farther apart than either spreads: a difference smaller than the spread is none.
     """
     rounds = [one / other for one, other in zip(over, under, strict=True)]
     first, second = figure(over), figure(under)
     agreed = all(each > 1 for each in rounds) or all(each < 1 for each in rounds)
     apart = abs(first.median - second.median) > max(first.spread, second.spread)
-    return Ratio(figure(rounds), agreed and apart)
+    return Ratio(figure(rounds), len(rounds) >= LEAST_ROUNDS and agreed and apart)
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:

@@ -1,0 +1,104 @@
+"""`make bench`: measures everything in one run, and writes docs/benchmarks.md, its plots and docs/benchmarks.json.
+
+Half an hour on two cores that have nothing else to do. `--quick` is a look of three minutes, written to build/bench/.
+KUBECONFIG names a cluster for the recovery of pollers, which is left out without one; an API server alone is enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.bench import drain, idle, latency, recovery, same, starting, stuck
+from tests.bench.page import page
+from tests.bench.peers import PEERS, Unavailable, environment
+from tests.bench.processes import Bench, bench
+from tests.bench.results import Measured, Run
+from tests.bench.versions import machine, versions
+from tests.support.servers import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Part = Callable[[Bench], Awaitable[tuple[list[Measured], list[str]]]]
+
+RECORDS = 400_000
+"""The most that one shard shows."""
+FULL, QUICK = 5, 3
+"""Rounds."""
+
+
+def parts(rounds: int, *, quick: bool) -> dict[str, Part]:
+    """What is measured, in this order."""
+    rates, seconds = ([10.0], 5.0) if quick else ([1.0, 10.0, 100.0], 20.0)
+    return {
+        "drain": lambda at: drain.measure(at, drain.quick_grid() if quick else drain.grid(), rounds),
+        "latency": lambda at: latency.measure(at, rates, rounds, seconds),
+        "idle": lambda at: idle.measure(at, idle.who(quick=quick), rounds, 3.0 if quick else 12.0),
+        "start": lambda at: starting.measure(at, rounds, slow=not quick),
+        "recovery": lambda at: recovery.measure(at, 1 if quick else rounds, slow=not quick),
+        "stuck": lambda at: stuck.measure(at, (1,) if quick else (1, 16), 10.0 if quick else 20.0),
+    }
+
+
+async def measure(options: Namespace) -> Run:
+    """Everything that was asked for; raises `same.Different` before anything is measured in vain."""
+    began = time.monotonic()
+    run = Run(
+        command=f'make bench BENCH="{" ".join(sys.argv[1:])}"' if sys.argv[1:] else "make bench",
+        began=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        seconds=0.0,
+        machine=machine(),
+        versions=versions(),
+        rounds=options.rounds,
+    )
+    chosen = parts(options.rounds, quick=options.quick)
+    async with bench(RECORDS) as at:
+        run.left_out += await same.check(at, PEERS.values())
+        for name in options.parts.split(",") if options.parts else chosen:
+            measured, left_out = await chosen[name](at)
+            run.measured += measured
+            run.left_out += [each for each in left_out if each not in run.left_out]
+    run.seconds = time.monotonic() - began
+    return run
+
+
+def write(run: Run, folder: Path) -> None:
+    """The page, the figures, and the plots where matplotlib can be had."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = folder / "benchmarks.json"
+    figures.write_text(json.dumps(run.to_json(), indent=1, ensure_ascii=False) + "\n")
+    (folder / "benchmarks.md").write_text(page(run))
+    try:
+        python = environment("bench-plots") / "bin" / "python"
+    except Unavailable as error:
+        print(f"no plots: {error}")
+        return
+    command = [python, "-m", "tests.bench.plots", figures, folder / "benchmarks"]
+    subprocess.run(list(map(str, command)), cwd=ROOT, check=True)
+
+
+def main() -> None:
+    parser = ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer points, peers and seconds")
+    parser.add_argument("--rounds", type=int, help=f"default: {FULL}, {QUICK} with --quick")
+    parser.add_argument("--parts", help="only these, with commas between: " + ", ".join(parts(0, quick=True)))
+    parser.add_argument("--output", type=Path, help="folder for the results; default: docs, build/bench with --quick")
+    options = parser.parse_args()
+    options.rounds = options.rounds or (QUICK if options.quick else FULL)
+    folder = options.output or (ROOT / "build" / "bench" if options.quick else ROOT / "docs")
+    run = asyncio.run(measure(options))
+    write(run, folder)
+    print(*(f"left out: {line}" for line in run.left_out), sep="\n", end="\n" * bool(run.left_out))
+    print(f"{run.seconds:.0f} s; see {folder / 'benchmarks.md'}")
+
+
+if __name__ == "__main__":
+    main()

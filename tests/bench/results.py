@@ -1,0 +1,75 @@
+"""What a run of the benchmark found, as it lies in docs/benchmarks.json. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.bench.spread import Ratio, figure, ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.bench.spread import Figure
+
+Setting = dict[str, float]
+"""What was varied: a number for each name."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One peer at one setting of one part: what each round found, in the order of the rounds."""
+
+    part: str
+    peer: str
+    setting: Setting
+    rounds: list[dict[str, float]]
+
+    def values(self, what: str) -> list[float]:
+        return [each[what] for each in self.rounds]
+
+    def figure(self, what: str) -> Figure:
+        return figure(self.values(what))
+
+
+@dataclass
+class Run:
+    """A whole run: how it was made, and everything that was measured."""
+
+    command: str
+    began: str
+    seconds: float
+    machine: str
+    versions: dict[str, str]
+    rounds: int
+    measured: list[Measured] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    """Sentences about what could not be measured."""
+
+    def find(self, part: str, peer: str | None = None, **setting: float) -> list[Measured]:
+        """What was measured of a part, of one peer if one is named, where the setting has these numbers."""
+        return [
+            each
+            for each in self.measured
+            if each.part == part
+            and peer in {None, each.peer}
+            and all(each.setting.get(name) == value for name, value in setting.items())
+        ]
+
+    def one(self, part: str, peer: str, **setting: float) -> Measured | None:
+        """The first of these that has a round."""
+        return next((each for each in self.find(part, peer, **setting) if each.rounds), None)
+
+    def ratio(self, what: str, over: Measured | None, under: Measured | None) -> Ratio | None:
+        """Of two peers that were measured in the same rounds; None unless both were in all of them."""
+        if over is None or under is None or len(over.rounds) != len(under.rounds):
+            return None
+        return ratio(over.values(what), under.values(what))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def from_json(body: Mapping[str, Any]) -> Run:
+    """The inverse of `to_json`."""
+    return Run(**{**body, "measured": [Measured(**each) for each in body["measured"]]})

@@ -1,0 +1,38 @@
+"""Which machine and which versions a run was made with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+from tests.support.servers import ROOT
+
+OWN = ("headrace", "aiohttp", "aiobotocore", "orjson")
+PINNED = {
+    "bench-kcl-rs": "kcl-rs",
+    "bench-async-kinesis": "async-kinesis",
+    "bench-localstack": "localstack-core",
+    "ministack": "ministack",
+}
+"""The file in requirements/ that pins each of the others."""
+
+
+def versions() -> dict[str, str]:
+    found = {"Python": platform.python_version()} | {name: version(name) for name in OWN}
+    for file, name in PINNED.items():
+        text = (ROOT / "requirements" / f"{file}.txt").read_text()
+        pin = re.search(rf"^{name}==([^ ;\\]+)", text, re.MULTILINE)
+        found[name] = pin.group(1) if pin else "?"
+    return found
+
+
+def machine() -> str:
+    """Cores, processor, kernel."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+    return f"{len(os.sched_getaffinity(0))} cores ({model}), Linux {platform.release().partition('-')[0]}"
