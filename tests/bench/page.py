@@ -130,17 +130,18 @@ def peers(run: Run) -> str:
     rows = []
     for shards in (1, 16):
         own = run.one("drain", "headrace", shards=shards, batch=100, delay=0, parallel=1, filters=0)
-        for each in run.find("drain", None, **({} if own is None else own.setting)):
-            rows.append(
-                (
-                    f"{shards}",
-                    each.peer,
-                    told(each.figure("per CPU second")),
-                    told(each.figure("per second")),
-                    f"{each.figure('MB').median:.0f}",
-                    "" if each is own else compared(run.ratio("per CPU second", own, each)),
-                )
+        rows += [
+            (
+                f"{shards}",
+                each.peer,
+                told(each.figure("per CPU second")),
+                told(each.figure("per second")),
+                f"{each.figure('MB').median:.0f}",
+                "" if each is own else compared(run.ratio("per CPU second", own, each)),
             )
+            for each in (run.find("drain", None, **own.setting) if own else ())
+            if each.rounds
+        ]
     head = ("shards", "", "records a CPU second", "records a second", "MB", "Headrace's a CPU second over this")
     return table(head, rows)
 

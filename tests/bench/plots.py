@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 
 mpl.use("svg")
-from matplotlib import pyplot
+from matplotlib import pyplot as plt
 
 from tests.bench.page import VARIED, varied
 from tests.bench.results import Measured, Run, from_json
@@ -45,7 +45,7 @@ def line(axes: Any, points: Sequence[tuple[float, Measured]], what: str, label: 
 
 
 def drain(run: Run) -> Any:
-    drawing, axes = pyplot.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    drawing, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     for one, shards in zip(axes, (1, 16), strict=True):
         own = run.one("drain", "headrace", shards=shards)
         if own is not None:
@@ -56,7 +56,7 @@ def drain(run: Run) -> Any:
 
 
 def sweep(run: Run) -> Any:
-    drawing, axes = pyplot.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    drawing, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     for one, name in zip(axes, ("shards", "batch"), strict=True):
         own = varied(run, name)
         for peer in ("headrace", "bare"):
@@ -70,7 +70,7 @@ def sweep(run: Run) -> Any:
 
 
 def latency(run: Run) -> Any:
-    drawing, one = pyplot.subplots(figsize=(9, 3), layout="constrained")
+    drawing, one = plt.subplots(figsize=(9, 3), layout="constrained")
     rates = sorted({each.setting["rate"] for each in run.find("latency")})
     peers = list(dict.fromkeys(each.peer for each in run.find("latency")))
     for number, peer in enumerate(peers):
@@ -90,7 +90,7 @@ def latency(run: Run) -> Any:
 
 
 def idle(run: Run) -> Any:
-    drawing, axes = pyplot.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    drawing, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     found = [(each.setting["shards"], each) for each in run.find("idle", "headrace") if each.rounds]
     for one, what in zip(axes, ("CPU %", "MB"), strict=True):
         line(one, sorted(found, key=lambda point: point[0]), what, "headrace", COLOURS["headrace"])
@@ -100,7 +100,7 @@ def idle(run: Run) -> Any:
 
 
 def growth(run: Run) -> Any:
-    drawing, axes = pyplot.subplots(1, len(VARIED), figsize=(12, 2.6), layout="constrained", sharey=True)
+    drawing, axes = plt.subplots(1, len(VARIED), figsize=(12, 2.6), layout="constrained", sharey=True)
     for one, (name, words) in zip(axes, VARIED.items(), strict=True):
         points = [(each.setting[name], each) for each in varied(run, name)]
         line(one, points, "µs per record", "headrace", COLOURS["headrace"])
@@ -129,7 +129,7 @@ def main() -> None:
         if run.find(part):
             drawing = draw(run)
             drawing.savefig(folder / f"{name}.svg", metadata={"Date": None})
-            pyplot.close(drawing)
+            plt.close(drawing)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ shards neither split nor end. `tests/contract/test_bench_servers.py` holds its a
 from __future__ import annotations
 
 import base64
+import bisect
 import json
 import random
 import time
@@ -41,8 +42,10 @@ KEYS = 1000
 """Partition keys, of equal length, in turn."""
 DIFFERENT = 509
 """Different data of records: a prime, so that data and keys do not go together."""
-SPREAD = 600.0
+SPREAD = 600
 """Seconds over which the prepared records arrived, until the server started."""
+STEP = 0.125
+"""Arrival times are multiples of it, which a float holds exactly: kcl-rs cuts others off a millisecond too low."""
 MOST_BYTES = 10 * 1024 * 1024
 MOST_RECORDS = 10_000
 ITERATOR_LIFE = 300.0
@@ -66,11 +69,11 @@ class Prepared:
         return self.text[self.ends[start - 1] + 1 if start else 0 : self.ends[end - 1]]
 
     def arrival(self, index: int) -> float:
-        return round(self.began + SPREAD * index / max(1, len(self.ends)), 3)
+        return self.began + STEP * (index * SPREAD // (len(self.ends) * STEP))
 
     def before(self, timestamp: float) -> int:
         """How many records arrived before a time."""
-        return min(len(self.ends), max(0, -int(-(timestamp - self.began) * len(self.ends) // SPREAD)))
+        return bisect.bisect_left(range(len(self.ends)), timestamp, key=self.arrival)
 
 
 def document(number: int) -> bytes:
@@ -82,14 +85,14 @@ def document(number: int) -> bytes:
 def prepare(records: int) -> Prepared:
     """JSON documents of DATA_BYTES, little compressible, the same at every start."""
     data = [base64.b64encode(document(number)).decode() for number in range(DIFFERENT)]
-    prepared = Prepared(memoryview(b""), [], time.time() - SPREAD)
-    text, step = bytearray(), SPREAD / max(1, records)
+    prepared = Prepared(memoryview(b""), [0] * records, float(int(time.time()) - SPREAD))
+    text = bytearray()
     for index in range(records):
         text += (
-            f'{{"SequenceNumber":"{FIRST_NUMBER + index}","ApproximateArrivalTimestamp":{prepared.began + step * index:.3f},'
-            f'"Data":"{data[index % DIFFERENT]}","PartitionKey":"key-{index % KEYS:04}"}},'
+            f'{{"SequenceNumber":"{FIRST_NUMBER + index}","ApproximateArrivalTimestamp":{prepared.arrival(index):.3f},'
+            f'"Data":"{data[index % DIFFERENT]}","PartitionKey":"key-{index % KEYS:04}","EncryptionType":"NONE"}},'
         ).encode()
-        prepared.ends.append(len(text) - 1)
+        prepared.ends[index] = len(text) - 1
     prepared.text = memoryview(text)
     return prepared
 

@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 PART = "stuck"
 BACKLOGS = (10_000, 100_000, 400_000)
+LOOKS = 20
 
 
-async def measure(
-    at: Bench, backlogs: Sequence[int], shards: Sequence[int], seconds: float, looks: int
-) -> list[Measured]:
-    """Memory at so many looks over so many seconds, for each number of shards and records in a shard, at the same time."""
+async def measure(at: Bench, shards: Sequence[int], seconds: float) -> tuple[list[Measured], list[str]]:
+    """Memory over so many seconds, for each number of shards and of records in a shard, all at the same time."""
     async with AsyncExitStack() as stack:
         function = await stack.enter_async_context(stub("stub_function", at.folder, "--stuck"))
         working = {}

@@ -41,7 +41,7 @@ def targets(run: Run) -> list[Target]:
 
 def of_drain(run: Run) -> Iterable[Target]:
     own = run.one("drain", "headrace")
-    for peer, least, words in (("bare", OF_BARE, "of the bare loop's"), ("kcl-rs", OF_KCL, "× kcl-rs's")):
+    for peer, least, words in (("bare", OF_BARE, "of the bare loop's"), ("kcl-rs", OF_KCL, "times kcl-rs's")):
         found = run.ratio("per CPU second", own, run.one("drain", peer))
         yield judged(
             f"≥ {least:g} {words} records a CPU second, 1 KB, batch 100",
