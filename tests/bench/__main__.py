@@ -1,6 +1,6 @@
 """`make bench`: measures everything in one run, and writes docs/benchmarks.md, its plots and docs/benchmarks.json.
 
-Half an hour on two cores that have nothing else to do. `--quick` is a look of three minutes, written to build/bench/.
+Half an hour on two cores that have nothing else to do. `--quick` is a look of two minutes, written to build/bench/.
 KUBECONFIG names a cluster for the recovery of pollers, which is left out without one; an API server alone is enough.
 """
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tests.bench import drain, idle, latency, recovery, same, starting, stuck
 from tests.bench.page import page
-from tests.bench.peers import PEERS, Unavailable, environment
+from tests.bench.peers import BARE, HEADRACE, KCL_RS, PEERS, Unavailable, environment
 from tests.bench.processes import Bench, bench
 from tests.bench.results import Measured, Run
 from tests.bench.versions import machine, versions
@@ -37,14 +37,21 @@ FULL, QUICK = 5, 3
 
 def parts(rounds: int, *, quick: bool) -> dict[str, Part]:
     """What is measured, in this order."""
-    rates, seconds = ([10.0], 5.0) if quick else ([1.0, 10.0, 100.0], 20.0)
+    if quick:
+        return {
+            "drain": lambda at: drain.measure(at, drain.quick_grid(), rounds),
+            "latency": lambda at: latency.measure(at, latency.FEW, (10.0,), rounds, 4.0),
+            "idle": lambda at: idle.measure(at, idle.FEW, rounds, 3.0),
+            "start": lambda at: starting.measure(at, rounds, slow=False),
+            "stuck": lambda at: stuck.measure(at, (1,), 8.0),
+        }
     return {
-        "drain": lambda at: drain.measure(at, drain.quick_grid() if quick else drain.grid(), rounds),
-        "latency": lambda at: latency.measure(at, rates, rounds, seconds),
-        "idle": lambda at: idle.measure(at, idle.who(quick=quick), rounds, 3.0 if quick else 12.0),
-        "start": lambda at: starting.measure(at, rounds, slow=not quick),
-        "recovery": lambda at: recovery.measure(at, 1 if quick else rounds, slow=not quick),
-        "stuck": lambda at: stuck.measure(at, (1,) if quick else (1, 16), 10.0 if quick else 20.0),
+        "drain": lambda at: drain.measure(at, drain.grid(), rounds),
+        "latency": lambda at: latency.measure(at, latency.PEERS, (1.0, 10.0, 100.0), rounds, 20.0),
+        "idle": lambda at: idle.measure(at, idle.ALL, rounds, 12.0),
+        "start": lambda at: starting.measure(at, rounds, slow=True),
+        "recovery": lambda at: recovery.measure(at, rounds),
+        "stuck": lambda at: stuck.measure(at, (1, 16), 20.0),
     }
 
 
@@ -61,7 +68,7 @@ async def measure(options: Namespace) -> Run:
     )
     chosen = parts(options.rounds, quick=options.quick)
     async with bench(RECORDS) as at:
-        run.left_out += await same.check(at, PEERS.values())
+        run.left_out += await same.check(at, (BARE, HEADRACE, KCL_RS) if options.quick else PEERS.values())
         for name in options.parts.split(",") if options.parts else chosen:
             measured, left_out = await chosen[name](at)
             run.measured += measured
@@ -89,7 +96,7 @@ def main() -> None:
     parser = ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer points, peers and seconds")
     parser.add_argument("--rounds", type=int, help=f"default: {FULL}, {QUICK} with --quick")
-    parser.add_argument("--parts", help="only these, with commas between: " + ", ".join(parts(0, quick=True)))
+    parser.add_argument("--parts", help="only these, with commas between: " + ", ".join(parts(0, quick=False)))
     parser.add_argument("--output", type=Path, help="folder for the results; default: docs, build/bench with --quick")
     options = parser.parse_args()
     options.rounds = options.rounds or (QUICK if options.quick else FULL)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PART = "idle"
-SHARDS = (1, 16, 64, 256)
+ALL = (*((HEADRACE, shards) for shards in (1, 16, 64, 256)), *((peer, 16) for peer in (BARE, KCL_RS, ASYNC_KINESIS)))
+FEW = tuple((HEADRACE, shards) for shards in (1, 64))
 BEGIN = 60.0
 """Seconds until everybody has read at most."""
 CALM = 10.0
@@ -40,14 +41,6 @@ class Idling:
         stats = await at.kinesis.ask("stats", name=self.stream)
         usage = self.process.usage()
         return {"at": time.monotonic(), "cpu": usage.cpu, "MB": usage.megabytes, "requests": stats["requests"]}
-
-
-def who(*, quick: bool) -> Sequence[tuple[Peer, int]]:
-    shards = (1, 64) if quick else SHARDS
-    return [
-        *((HEADRACE, number) for number in shards),
-        *((peer, 16) for peer in (BARE, KCL_RS, ASYNC_KINESIS) if not quick),
-    ]
 
 
 async def measure(

@@ -24,10 +24,11 @@ from tests.bench.spread import quantile
 from tests.support import aws
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 PART = "latency"
 PEERS = (BARE, HEADRACE, KCL_RS, ASYNC_KINESIS, LOCALSTACK)
+FEW = (BARE, HEADRACE)
 READ_EVERY = 1000
 """Milliseconds between two reads at the tip: Headrace's and Lambda's."""
 START = 60.0
@@ -84,13 +85,15 @@ class Writer:
                 puts.create_task(self.put())
 
 
-async def measure(at: Bench, rates: list[float], rounds: int, seconds: float) -> tuple[list[Measured], list[str]]:
+async def measure(
+    at: Bench, peers: Sequence[Peer], rates: Sequence[float], rounds: int, seconds: float
+) -> tuple[list[Measured], list[str]]:
     """Each rate on a stream of its own, one after the other; so many rounds of so many seconds."""
     measured: list[Measured] = []
     left_out: list[str] = []
     async with aws.client("kinesis", at.services) as kinesis:
         for rate in rates:
-            found, without = await at_rate(at, kinesis, rate, rounds, seconds)
+            found, without = await at_rate(at, kinesis, peers, rate, rounds, seconds)
             measured += found
             left_out += without
             print(f"latency: {rate:g} puts a second done", flush=True)
@@ -98,13 +101,13 @@ async def measure(at: Bench, rates: list[float], rounds: int, seconds: float) ->
 
 
 async def at_rate(
-    at: Bench, kinesis: Any, rate: float, rounds: int, seconds: float
+    at: Bench, kinesis: Any, peers: Sequence[Peer], rate: float, rounds: int, seconds: float
 ) -> tuple[list[Measured], list[str]]:
     writer = Writer(await aws.make_stream(kinesis, name=f"latency-{rate:g}"), random.Random(rate), [])
     left_out: list[str] = []
     async with AsyncExitStack() as stack:
         reading = []
-        for peer in PEERS:
+        for peer in peers:
             try:
                 reading.append(await stack.enter_async_context(at_work(at, peer, writer.stream)))
             except Unavailable as error:

@@ -95,8 +95,8 @@ async def flow(at: Bench, stream: str) -> None:
         await asyncio.sleep(EVERY)
 
 
-async def measure(at: Bench, rounds: int, *, slow: bool) -> tuple[list[Measured], list[str]]:
-    """All pairs at the same time: nearly all of it is waiting. `slow` also measures who takes half a minute."""
+async def measure(at: Bench, rounds: int) -> tuple[list[Measured], list[str]]:
+    """Both pairs at the same time: nearly all of it is waiting."""
     left_out: list[str] = []
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     work = []
@@ -104,8 +104,7 @@ async def measure(at: Bench, rounds: int, *, slow: bool) -> tuple[list[Measured]
         work.append(observed(headrace_pair(at), SIGNALS, rounds, found, left_out))
     else:
         left_out.append("headrace's recovery is skipped: KUBECONFIG names no cluster")
-    if slow:
-        work.append(observed(kcl_pair(at), ("kill -9",), rounds, found, left_out))
+    work.append(observed(kcl_pair(at), ("kill -9",), rounds, found, left_out))
     await asyncio.gather(*work)
     print("recovery: done", flush=True)
     return [

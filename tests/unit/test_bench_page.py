@@ -1,0 +1,99 @@
+"""The benchmark's page, from made-up results."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.bench.page import page
+from tests.bench.results import Measured, Run, from_json
+from tests.bench.targets import targets
+
+BASE = {"shards": 1.0, "batch": 100.0, "delay": 0.0, "parallel": 1.0, "filters": 0.0, "records": 1e5, "seconds": 30.0}
+
+
+def drained(peer: str, *per_cpu_second: float, **setting: float) -> Measured:
+    rounds = [
+        {"per CPU second": each, "per second": each / 2, "µs per record": 1e6 / each, "MB": 80.0}
+        for each in per_cpu_second
+    ]
+    return Measured("drain", peer, BASE | setting, rounds)
+
+
+def run(*measured: Measured, **more: Any) -> Run:
+    return Run("make bench", "2026-01-01 00:00 UTC", 1800.0, "2 cores", {"Python": "3.11"}, 5, list(measured), **more)
+
+
+def verdicts(found: Run) -> dict[str, str]:
+    return {each.what: each.verdict for each in targets(found)}
+
+
+def test_results_survive_their_file() -> None:
+    found = run(drained("bare", 100.0, 101.0, 99.0), left_out=["nothing"])
+    assert from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_a_ratio_is_stated_where_the_rounds_agree_and_otherwise_not() -> None:
+    close = (100.0, 110.0, 90.0, 105.0, 95.0)
+    found = page(
+        run(
+            drained("bare", 200.0, 220.0, 180.0, 210.0, 190.0),
+            drained("headrace", *close),
+            drained("kcl-rs", *reversed(close)),
+        )
+    )
+    assert "| 1 | bare | 200 (190 to 210) |" in found
+    assert "**0.50** (0.50 to 0.50)" in found
+    assert [line for line in found.splitlines() if "| kcl-rs |" in line and "no difference measured" in line]
+
+
+def test_a_peer_that_missed_a_round_is_not_compared() -> None:
+    found = run(drained("headrace", 100.0, 100.0, 100.0), drained("bare", 200.0, 200.0))
+    assert found.ratio("per CPU second", found.one("drain", "headrace"), found.one("drain", "bare")) is None
+    assert "**0.5" not in page(found)
+
+
+def test_targets_are_judged_and_what_was_not_measured_is_said() -> None:
+    found = verdicts(
+        run(
+            drained("headrace", *[130.0] * 5),
+            drained("bare", *[200.0] * 5),
+            drained("kcl-rs", *[80.0] * 5),
+            Measured("start", "headrace", {}, [{"seconds": 2.0}, {"seconds": 3.5}]),
+        )
+    )
+    said = {what.split(",", maxsplit=1)[0]: verdict for what, verdict in found.items()}
+    assert said["≥ 0.6 of the bare loop's records a CPU second"] == "met"
+    assert said["≥ 2 times kcl-rs's records a CPU second"] == "**not met**"
+    assert said["first record < 3 s after the start"] == "**not met**", "the worst round counts"
+    assert said["taken over < 10 s after kill -9"] == "not measured"
+
+
+def test_latency_is_judged_by_the_reads_that_were_made() -> None:
+    def read(every: float, p50: float, p99: float) -> Run:
+        figures = {"p50": p50, "p90": p99, "p99": p99, "reads per second": 1 / every}
+        return run(Measured("latency", "headrace", {"rate": 10.0}, [figures] * 3))
+
+    assert list(verdicts(read(1.0, 509.0, 1049.0)).values())[2:4] == ["met", "met"]
+    assert list(verdicts(read(0.5, 509.0, 1049.0)).values())[2:4] == ["**not met**", "**not met**"]
+
+
+def test_growth_shows_one_thing_varied_at_a_time_and_says_what_is_not_flat() -> None:
+    found = page(
+        run(
+            drained("headrace", *[100.0] * 5),
+            drained("headrace", *[100.0] * 5, shards=64.0),
+            drained("headrace", *[10.0] * 5, batch=1.0),
+            drained("headrace", *[50.0] * 5, batch=1.0, shards=64.0),
+            drained("headrace", *[100.0] * 5, records=4e5),
+        )
+    )
+    growth = found.partition("## Growth")[2]
+    assert "| shards | 64 | 10,000.0 (10,000.0 to 10,000.0) | no difference measured |" in growth
+    assert "| batch | 1 | 100,000.0 (100,000.0 to 100,000.0) | **10.00** (10.00 to 10.00) |" in growth
+    assert "| records that wait | 400,000 |" in growth
+    assert "20,000.0" not in growth, "where two things differ is another table"
+
+
+def test_what_was_left_out_is_said() -> None:
+    assert "- kcl-rs cannot be had: no such package" in page(run(left_out=["kcl-rs cannot be had: no such package"]))
