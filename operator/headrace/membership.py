@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from headrace import heartbeat
-from headrace.cluster import ClusterError
+from headrace.cluster import ClusterError, Conflict, ObjectNotFound
 from headrace.ending import FAREWELL
 from headrace.errors import StoreError
 from headrace.heartbeat import RENEW_INTERVAL, TERM, Heartbeat
@@ -84,6 +84,10 @@ class PollerMembership:
         """Whether this life has sent no renewal yet, so that nobody can know of it."""
         self._lapsed = True
         self._superseded = False
+        self._contested = False
+        """Whether a lease shows that another process may have taken our name since we last renewed."""
+        self._former: frozenset[str] | None = None
+        """The lives of our name that leases named when it was last ours for certain: they are over."""
         self._unreadable: frozenset[str] = frozenset()
         """The heartbeats that could not be read when they were last looked at."""
         self._told = asyncio.Event()
@@ -99,7 +103,7 @@ class PollerMembership:
     @property
     def closed(self) -> bool:
         """Whether our leases are in doubt: nothing may start."""
-        return self._lapsed or leases.in_doubt(self._certain, time.monotonic())
+        return self._lapsed or self._contested or leases.in_doubt(self._certain, time.monotonic())
 
     @property
     def alive(self) -> bool:
@@ -108,15 +112,25 @@ class PollerMembership:
 
     def decide(self, claims: Sequence[Claim], running: Collection[str], giving: Collection[str]) -> Moves:
         """What to start and to leave; what is asked of another goes out with the next heartbeat, at once."""
-        if self.closed:
-            return Moves(settled=False)
         holders = {claim.holder for claim in claims if claim.holder is not None}
+        if self.closed or self._is_contested(holders):
+            return Moves(settled=False)
         self._view = leases.noticed(self._view, holders, time.monotonic())
         moves = leases.decide(self.holder, self._view, claims, running, giving, self._asks, draining=self.leaving)
         if moves.ask != self._asks:
             self._asks = moves.ask
             self._told.set()
         return moves
+
+    def _is_contested(self, holders: Collection[Holder]) -> bool:
+        """Whether a new life of our name is there that is not ours: then the name is looked at before anything else."""
+        lives = frozenset(one.incarnation for one in holders if one.identity == self.holder.identity) - self._lives
+        if self._former is None:
+            self._former = lives
+        self._contested = not lives <= self._former
+        if self._contested:
+            self._told.set()
+        return self._contested
 
     def is_free(self, holder: Holder | None) -> bool:
         """Whether a shard held like this may be taken."""
@@ -184,6 +198,7 @@ class PollerMembership:
     async def _beat(self) -> None:
         """One renewal; after a gap a new life begins with it, and every lease is won anew before the fence opens."""
         self._told.clear()
+        self._due = float("-inf")  # until it has succeeded
         sent = time.monotonic()
         if self._unsent:
             self._certain = sent
@@ -197,6 +212,9 @@ class PollerMembership:
             if not await self._renew():
                 return
         self._certain = self._renewed = sent
+        if self._contested:
+            self._contested, self._former = False, None
+            self.news.set()
         if self._lapsed:
             async with asyncio.timeout(REGAIN_PATIENCE):
                 self.on_lost(await self._regain(self.holder))
@@ -214,21 +232,30 @@ class PollerMembership:
     async def _renew(self) -> bool:
         """Writes the heartbeat by compare-and-swap; False while another process uses our name."""
         async with asyncio.timeout(self._patience()):
-            wanted = heartbeat.lease(self._mapping, self._heartbeat(), _now())
-            known, self._lease = self._lease, None  # forgotten unless this write succeeds
-            known = known or await self._cluster.find(LEASE, self._mapping.namespace, wanted["metadata"]["name"])
-            if known is not None and not self._may_replace(beat_of(known).holder):
-                self._step_aside()
-                return False
-            self._unsent = False
-            if known is None:
-                self._lease = await self._cluster.create(LEASE, wanted)
-            else:
-                wanted["metadata"]["resourceVersion"] = known["metadata"]["resourceVersion"]
-                self._lease = await self._cluster.replace(LEASE, wanted)
+            try:
+                written = await self._write()
+            except (Conflict, ObjectNotFound):  # somebody has changed it, or taken it away: who is it?
+                written = await self._write()
+        if not written:
+            self._step_aside()
+            return False
         if self._superseded:
             self._superseded = False
             self._log.info("no other process uses this poller's name any more", identity=self.holder.identity)
+        return True
+
+    async def _write(self) -> bool:
+        wanted = heartbeat.lease(self._mapping, self._heartbeat(), _now())
+        known, self._lease = self._lease, None  # forgotten unless this write succeeds
+        known = known or await self._cluster.find(LEASE, self._mapping.namespace, wanted["metadata"]["name"])
+        if known is not None and not self._may_replace(beat_of(known).holder):
+            return False
+        self._unsent = False
+        if known is None:
+            self._lease = await self._cluster.create(LEASE, wanted)
+        else:
+            wanted["metadata"]["resourceVersion"] = known["metadata"]["resourceVersion"]
+            self._lease = await self._cluster.replace(LEASE, wanted)
         return True
 
     def _may_replace(self, there: Holder) -> bool:

@@ -491,12 +491,9 @@ async def test_writes_and_two_gaps_at_once_end_in_the_newest_life_whatever_is_do
 
     doors = [asyncio.Event() for _ in range(3)]
     bench.api.lose = [doors[0], *[doors[1]] * 4, *[doors[2]] * 4]
-    tasks, before = [], bench.api.replaced
-    for begun, sent in (
-        (store.save(first, Checkpoint("6")), 1),
-        (store.regain(Holder("pod-a", "2")), 5),
-        (store.regain(Holder("pod-a", "3")), 9),
-    ):
+    before, tasks = bench.api.replaced, []
+    gaps = [store.regain(Holder("pod-a", life)) for life in "23"]
+    for begun, sent in ((store.save(first, Checkpoint("6")), 1), (gaps[0], 5), (gaps[1], 9)):
         tasks.append(asyncio.ensure_future(begun))
         while bench.api.replaced < before + sent:
             await asyncio.sleep(0)

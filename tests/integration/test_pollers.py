@@ -23,7 +23,17 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from headrace.resources import EVENT, EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, MappingRef, ref_of
+from headrace.ending import STOP_MARGIN
+from headrace.heartbeat import report_of
+from headrace.resources import (
+    ANNOTATION_REPORT,
+    EVENT,
+    EVENT_SOURCE_MAPPING,
+    LEASE,
+    SHARD_LEASE,
+    MappingRef,
+    ref_of,
+)
 from tests.conformance.test_resharding import active
 from tests.support import aws, clusters, tables
 from tests.support.aws import Stream, make_stream
@@ -236,6 +246,40 @@ async def test_a_poller_that_was_halted_has_lost_its_shards_and_stores_nothing(f
     assert fleet.pollers["a"].logged("shard lost"), "it says so"
 
 
+async def test_a_stop_ends_in_time_though_the_api_server_takes_every_request_and_answers_none(fleet: Fleet) -> None:
+    async with loaded(fleet.stream, RATE) as load:
+        await fleet.start("a")
+        await fleet.balanced("a")
+        fleet.line.muting = True
+        assert fleet.line.mute()
+        began = time.monotonic()
+        assert await fleet.pollers["a"].stop() == 0
+        took = time.monotonic() - began
+        print(f"a stop with an API server that never answers: {took:.1f} s")
+        assert took < STOP_MARGIN, "and the function takes no time here"
+        fleet.line.muting = False
+        await fleet.start("b")
+        await fleet.balanced("b")
+    await fleet.finish(load)
+    assert fleet.ledger.repeats() <= PER_CRASH
+
+
+async def test_a_report_that_somebody_broke_ends_no_poller_and_moves_nothing(fleet: Fleet) -> None:
+    async with loaded(fleet.stream, RATE) as load:
+        await fleet.start("a", "b")
+        settled = await fleet.balanced("a", "b")
+        for _ in range(3):
+            for body in await fleet.api.select(LEASE, fleet.ref.namespace, fleet.ref.selector):
+                report = {"metadata": {"annotations": {ANNOTATION_REPORT: '{"asks": []}'}}}
+                await fleet.api.merge(LEASE, fleet.ref.namespace, body["metadata"]["name"], report)
+            await asyncio.sleep(3.0)
+            bodies = await fleet.api.select(LEASE, fleet.ref.namespace, fleet.ref.selector)
+            assert [report_of(body) is not None for body in bodies] == [True, True], "each heals its own"
+        assert await fleet.holders() == settled
+    await fleet.finish(load)
+    assert fleet.ledger.repeats() == 0
+
+
 async def test_a_wall_clock_that_is_wrong_moves_nothing(fleet: Fleet, faketime: Path) -> None:
     async with loaded(fleet.stream, RATE) as load:
         await fleet.start("a", "b")
@@ -261,6 +305,8 @@ async def test_two_pollers_of_one_name_do_not_fight(fleet: Fleet) -> None:
         await fleet.ledger.function.until(lambda: len(fleet.ledger.function.calls) > calls + SHARDS)
         assert await fleet.pollers["a"].stop() == 0
         await fleet.ledger.function.until(lambda: len(fleet.ledger.function.calls) > calls + 4 * SHARDS)
+    assert len(first.logged("each needs an --identity of its own")) == 1
+    print(f"two processes of one name: {fleet.ledger.repeats()} repeats")
     await fleet.finish(load)
     assert fleet.ledger.repeats() <= PER_CRASH
 

@@ -13,11 +13,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from headrace import membership
-from headrace.cluster import Body, ClusterError
+from headrace.cluster import ClusterError
 from headrace.heartbeat import TERM, Heartbeat, heartbeat_of, lease_name
 from headrace.membership import LEAST_PATIENCE, PollerMembership
 from headrace.records import Holder
-from headrace.resources import ANNOTATION_REPORT, LEASE, Kind, MappingRef
+from headrace.resources import ANNOTATION_REPORT, LEASE, MappingRef
+from headrace.stream.leases import Claim
 from tests.support.fake_cluster import FakeCluster
 from tests.support.virtual import Clock, run_virtually
 
@@ -25,13 +26,16 @@ REF = MappingRef("shop", "orders", "0a1b2c3d-1")
 
 
 class Api:
-    """The API server as one process reaches it: every request takes ten milliseconds, those that are named hang."""
+    """The API server as one process reaches it; requests that `hangs` names are never answered."""
 
     def __init__(self, cluster: FakeCluster) -> None:
         self.cluster = cluster
         self.asked: Counter[str] = Counter()
         self.hangs: Callable[[int], bool] = lambda _: False
         """By the number of the request."""
+        self.takes = 0.01
+        """Seconds."""
+        self.refuses = False
 
     def __getattr__(self, name: str) -> Any:
         async def ask(*arguments: Any) -> Any:
@@ -39,7 +43,9 @@ class Api:
             self.asked[name] += 1
             if self.hangs(number):
                 await asyncio.Event().wait()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(self.takes)
+            if self.refuses:
+                raise ClusterError("no", 503)
             return await getattr(self.cluster, name)(*arguments)
 
         return ask
@@ -140,6 +146,43 @@ def test_a_third_process_of_the_name_is_told_again_only_after_the_name_was_free(
     virtually(main())
 
 
+def test_leases_that_name_a_new_life_of_ones_name_close_the_fence_until_the_name_was_looked_at(
+    virtually: Virtually,
+) -> None:
+    async def main() -> None:
+        cluster = FakeCluster()
+        first = Member("a", cluster)
+        await asyncio.sleep(5.0)
+        life = first.membership.holder
+        before = [Claim("s1", life), Claim("s2", Holder("a", "of a process that has ended"))]
+        assert first.membership.decide(before, ["s1"], []).take == ("s2",)
+        second = Member("a", cluster)
+        await asyncio.sleep(0.1)
+        taken = [Claim(shard, second.membership.holder) for shard in ("s1", "s2")]
+        assert second.membership.decide(before, [], []).take == ("s1", "s2"), "what it finds at its start is over"
+        assert first.membership.decide(taken, [], []).take == ()
+        assert not first.open
+        await asyncio.sleep(0.2)
+        assert not first.open
+        assert first.membership.holder != life, "it has looked, and stepped aside"
+
+    virtually(main())
+
+
+def test_a_lease_that_was_given_a_life_by_hand_is_taken_once_the_name_was_looked_at(virtually: Virtually) -> None:
+    async def main() -> None:
+        a = Member("a", FakeCluster())
+        await asyncio.sleep(5.0)
+        assert a.membership.decide([Claim("s1", a.membership.holder)], ["s1"], []).take == ()
+        edited = [Claim("s1", Holder("a", "?"))]
+        assert a.membership.decide(edited, [], []).take == ()
+        await asyncio.sleep(0.1)
+        assert a.membership.decide(edited, [], []).take == ("s1",)
+        assert len(a.won) == 1, "in the same life"
+
+    virtually(main())
+
+
 # ---- reports that are edited by hand
 
 
@@ -229,20 +272,9 @@ def test_two_requests_in_a_row_that_hang_cost_a_poller_nothing(virtually: Virtua
 
 def test_an_api_server_that_answers_slowly_costs_a_poller_nothing(virtually: Virtually) -> None:
     async def main() -> None:
-        cluster = FakeCluster()
-        a = Member("a", cluster)
+        a = Member("a", FakeCluster())
         await asyncio.sleep(5.0)
-        slow: Any = a.api
-
-        async def select(*arguments: Any) -> list[Body]:
-            await asyncio.sleep(1.5)
-            return await cluster.select(*arguments)
-
-        async def replace(kind: Kind, body: Body) -> Body:
-            await asyncio.sleep(1.5)
-            return await cluster.replace(kind, body)
-
-        slow.select, slow.replace = select, replace
+        a.api.takes = 1.5
         for _ in range(400):
             await asyncio.sleep(0.05)
             assert a.open
@@ -285,16 +317,10 @@ def test_a_server_that_refuses_is_told_once_and_asked_twice_a_second(virtually: 
     async def main() -> None:
         with capture_logs() as logs:
             a = Member("a", FakeCluster())
-            api: Any = a.api
             await asyncio.sleep(5.0)
-
-            async def refuse(*_: Any) -> Any:
-                api.asked["refused"] += 1
-                raise ClusterError("no", 503)
-
-            api.find = api.replace = refuse
+            a.api.refuses, before = True, a.api.asked.total()
             await asyncio.sleep(10.0)
-        assert api.asked["refused"] <= 21
+        assert a.api.asked.total() - before <= 21
         assert len([entry for entry in logs if entry["log_level"] == "warning"]) == 1
 
     virtually(main())
