@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Part = Callable[[Bench], Awaitable[tuple[list[Measured], list[str]]]]
 
-RECORDS = 400_000
+RECORDS = 300_000
 """The most that one shard shows."""
 FULL, QUICK = 5, 3
 """Rounds."""
@@ -72,7 +72,7 @@ async def measure(options: Namespace) -> Run:
         for name in options.parts.split(",") if options.parts else chosen:
             measured, left_out = await chosen[name](at)
             run.measured += measured
-            run.left_out += [each for each in left_out if each not in run.left_out]
+            run.left_out = list(dict.fromkeys([*run.left_out, *left_out]))
     run.seconds = time.monotonic() - began
     return run
 
@@ -101,7 +101,10 @@ def main() -> None:
     options = parser.parse_args()
     options.rounds = options.rounds or (QUICK if options.quick else FULL)
     folder = options.output or (ROOT / "build" / "bench" if options.quick else ROOT / "docs")
-    run = asyncio.run(measure(options))
+    try:
+        run = asyncio.run(measure(options))
+    except same.Different as error:
+        sys.exit(f"nothing was measured: {error}")
     write(run, folder)
     print(*(f"left out: {line}" for line in run.left_out), sep="\n", end="\n" * bool(run.left_out))
     print(f"{run.seconds:.0f} s; see {folder / 'benchmarks.md'}")

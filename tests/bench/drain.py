@@ -39,8 +39,8 @@ class Setting:
     delay: float = 0.0
     parallel: int = 1
     filters: int = 0
-    records: int = 100_000
-    seconds: float = 30.0
+    records: int = 60_000
+    seconds: float = 20.0
 
     @property
     def each(self) -> int:
@@ -65,13 +65,13 @@ def grid() -> Mapping[Setting, Sequence[Peer]]:
         replace(base, shards=16): ALL,
         replace(base, shards=256, records=256_000): TWO,  # a full read for each shard
         replace(base, batch=1, records=6_000): TWO,
-        replace(base, batch=10, records=40_000): TWO,
+        replace(base, batch=10, records=30_000): TWO,
         replace(base, batch=1000): TWO,
         replace(base, delay=0.01, records=20_000): TWO,
         replace(base, delay=0.01, parallel=10): TWO,
         **{replace(base, parallel=parallel): TWO for parallel in (2, 10)},
         **{replace(base, filters=filters): (HEADRACE,) for filters in (1, 5)},  # five is the most there may be
-        **{replace(base, records=records): (HEADRACE,) for records in (25_000, 400_000)},
+        **{replace(base, records=records): (HEADRACE,) for records in (20_000, 300_000)},
     }
 
 
@@ -102,7 +102,10 @@ async def measure(at: Bench, points: Mapping[Setting, Sequence[Peer]], rounds: i
             for setting, peer in list(found):
                 try:
                     found[setting, peer].append(await drain(peer, setting, at, functions[setting.delay]))
-                except (Unavailable, NotMeasured) as error:
+                except Unavailable as error:
+                    del found[setting, peer]
+                    left_out.append(str(error))
+                except NotMeasured as error:
                     del found[setting, peer]
                     left_out.append(f"{peer.name} with {shown(setting)}: {error}")
             print(f"drain: round {number + 1} of {rounds} done", flush=True)

@@ -60,7 +60,7 @@ async def measure(
             try:
                 command = peer.command(job, folder)
             except Unavailable as error:
-                left_out.append(f"{peer.name} with {shards} idle shards: {error}")
+                left_out.append(str(error))
                 continue
             environment = environment_of(at.kinesis.url, at.services)
             idling.append(

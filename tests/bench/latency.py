@@ -111,7 +111,7 @@ async def at_rate(
             try:
                 reading.append(await stack.enter_async_context(at_work(at, peer, writer.stream)))
             except Unavailable as error:
-                left_out.append(f"{peer.name} at {rate:g} puts a second: {error}")
+                left_out.append(str(error))
         reading = await reached(writer, reading, left_out)
         found: dict[str, list[dict[str, float]]] = {each.peer.name: [] for each in reading}
         for _ in range(rounds):

@@ -24,7 +24,11 @@ IDENTITY = "arn:aws:iam::123456789012:role/bench"
 
 
 class Unavailable(Exception):
-    """A peer that cannot be had here, with the reason in a sentence."""
+    """What cannot be installed here, with the reason in a sentence."""
+
+
+_refused: dict[str, str] = {}
+"""What could not be installed, so that it is tried once only."""
 
 
 @dataclass(frozen=True)
@@ -126,12 +130,20 @@ def environment(requirements: str) -> Path:
     wanted = file.read_text()
     if stamp.exists() and stamp.read_text() == wanted:
         return folder
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
-    try:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, capture_output=True)
-        subprocess.run([*pip, "--require-hashes", "-r", str(file)], check=True, capture_output=True, timeout=600)
-    except subprocess.SubprocessError as error:
-        words = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
-        raise Unavailable(words[-1] if words else type(error).__name__) from error
+    if requirements not in _refused:
+        try:
+            install(folder, file)
+        except subprocess.SubprocessError as error:
+            words = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
+            _refused[requirements] = words[-1] if words else type(error).__name__
+    if requirements in _refused:
+        raise Unavailable(f"{requirements} cannot be installed: {_refused[requirements]}")
     stamp.write_text(wanted)
     return folder
+
+
+def install(folder: Path, file: Path) -> None:
+    """Raises SubprocessError."""
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, capture_output=True)
+    subprocess.run([*pip, "--require-hashes", "-r", str(file)], check=True, capture_output=True, timeout=600)

@@ -44,6 +44,13 @@ def line(axes: Any, points: Sequence[tuple[float, Measured]], what: str, label: 
     axes.fill_between(places, [each.lower for each in found], [each.upper for each in found], alpha=0.2, color=colour)
 
 
+def ticks(axes: Any, scale: str, places: Sequence[float]) -> None:
+    """A scale with a tick at each place, and no other."""
+    axes.set_xscale(scale)
+    axes.set_xticks(places, [f"{place:,.0f}" for place in places], fontsize=8)
+    axes.minorticks_off()
+
+
 def drain(run: Run) -> Any:
     drawing, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     for one, shards in zip(axes, (1, 16), strict=True):
@@ -62,7 +69,7 @@ def sweep(run: Run) -> Any:
         for peer in ("headrace", "bare"):
             found = [(each.setting[name], run.one("drain", peer, **each.setting)) for each in own]
             line(one, [(place, each) for place, each in found if each], "per CPU second", peer, COLOURS[peer])
-        one.set_xscale("log")
+        ticks(one, "log", [each.setting[name] for each in own])
         one.set_ylim(bottom=0)
         one.set_title(f"records a CPU second over {name}", fontsize=10)
         one.legend()
@@ -94,6 +101,7 @@ def idle(run: Run) -> Any:
     found = [(each.setting["shards"], each) for each in run.find("idle", "headrace") if each.rounds]
     for one, what in zip(axes, ("CPU %", "MB"), strict=True):
         line(one, sorted(found, key=lambda point: point[0]), what, "headrace", COLOURS["headrace"])
+        ticks(one, "linear", sorted(place for place, _ in found))
         one.set_ylim(bottom=0)
         one.set_title(f"idle: {'% of a core' if what == 'CPU %' else 'MB'} over shards", fontsize=10)
     return drawing
@@ -104,7 +112,7 @@ def growth(run: Run) -> Any:
     for one, (name, words) in zip(axes, VARIED.items(), strict=True):
         points = [(each.setting[name], each) for each in varied(run, name)]
         line(one, points, "µs per record", "headrace", COLOURS["headrace"])
-        one.set_xscale("symlog" if name == "filters" else "log")
+        ticks(one, "linear" if name == "filters" else "log", [place for place, _ in points])
         one.set_yscale("log")
         one.set_title(words, fontsize=10)
     axes[0].set_ylabel("µs a record")

@@ -26,9 +26,15 @@ SERVERS, CONSUMER = ({CORES[0]}, {CORES[-1]})
 """The cores of the servers and of what is measured: two where there are two, so that one does not take the other's time."""
 
 
-def keep_out_of_the_way() -> None:
-    """This process, and the servers it starts from now on, leave the core of what is measured alone."""
+@contextmanager
+def out_of_the_way() -> Iterator[None]:
+    """This process, and the servers it starts meanwhile, leave the core of what is measured alone."""
+    known = os.sched_getaffinity(0)
     os.sched_setaffinity(0, SERVERS)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, known)
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,10 @@ class Bench:
 @asynccontextmanager
 async def bench(records: int) -> AsyncIterator[Bench]:
     """With so many records in a shard at most."""
-    keep_out_of_the_way()
-    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name, ministack(Path(name)) as services:
+    with (
+        out_of_the_way(),
+        tempfile.TemporaryDirectory(prefix="headrace-bench-") as name,
+        ministack(Path(name)) as services,
+    ):
         async with stub("stub_kinesis", Path(name), "--records", records) as kinesis:
             yield Bench(kinesis, services, Path(name))

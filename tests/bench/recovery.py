@@ -127,8 +127,10 @@ async def observed(
                 for what in signals:
                     seconds = await pair.taken_over(SIGNALS[what])
                     found.setdefault((pair.name, what), []).append({"seconds": seconds})
-    except (NotRecovered, Unavailable) as error:
-        left_out.append(f"recovery: {error}")
+    except Unavailable as error:
+        left_out.append(str(error))
+    except NotRecovered as error:
+        left_out.append(f"recovery of {error}")
 
 
 @asynccontextmanager

@@ -74,8 +74,11 @@ async def check(at: Bench, peers: Iterable[Peer]) -> list[str]:
     for peer in peers:
         try:
             calls = await calls_of(at, peer)
-        except (Unavailable, TimeoutError) as error:
-            left_out.append(f"{peer.name} cannot be had: {error}")
+        except Unavailable as error:
+            left_out.append(str(error))
+            continue
+        except TimeoutError:
+            left_out.append(f"{peer.name} did not send {RECORDS} records within {LONGEST:g} s")
             continue
         first = first or (peer.name, calls)
         if found := difference(first[1], calls):

@@ -46,8 +46,10 @@ async def tried(
     try:
         took = await asyncio.gather(*(first_record(at, peer, tuple(more)) for _ in range(times)))
         found.setdefault(peer.name, []).extend({"seconds": each} for each in took)
-    except (Unavailable, TimeoutError) as error:
-        left_out.append(f"{peer.name} from start to first record: {error if str(error) else 'too long'}")
+    except Unavailable as error:
+        left_out.append(str(error))
+    except TimeoutError:
+        left_out.append(f"{peer.name} needed more than {LONGEST:g} s from its start to its first record")
 
 
 async def first_record(at: Bench, peer: Peer, more: tuple[str, ...]) -> float:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PART = "stuck"
-BACKLOGS = (10_000, 100_000, 400_000)
+BACKLOGS = (10_000, 100_000, 300_000)
 LOOKS = 20
 
 
