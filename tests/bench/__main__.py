@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import time
+import traceback
 from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,7 +71,11 @@ async def measure(options: Namespace) -> Run:
     async with bench(RECORDS) as at:
         run.left_out += await same.check(at, (BARE, HEADRACE, KCL_RS) if options.quick else PEERS.values())
         for name in options.parts.split(",") if options.parts else chosen:
-            measured, left_out = await chosen[name](at)
+            try:
+                measured, left_out = await chosen[name](at)
+            except Exception as error:  # noqa: BLE001 - the other parts, of half an hour, are not lost by it
+                traceback.print_exc()
+                measured, left_out = [], [f"{name} failed: {type(error).__name__}"]
             run.measured += measured
             run.left_out = list(dict.fromkeys([*run.left_out, *left_out]))
     run.seconds = time.monotonic() - began

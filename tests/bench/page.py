@@ -91,7 +91,7 @@ def sections(run: Run) -> Iterable[tuple[str, list[str]]]:
     yield LATENCY, [latency(run), plot("latency")] if run.find("latency") else []
     yield IDLE, [idle(run), plot("idle")] if run.find("idle") else []
     yield RECOVERY, [recovery(run)] if run.find("start") else []
-    yield GROWTH, [growth(run), plot("growth"), stuck(run)] if run.find("drain") else []
+    yield GROWTH, [*([growth(run), plot("growth")] if run.find("drain") else []), stuck(run)]
 
 
 def section(text: str, tables: list[str]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.servers import CREDENTIALS, ROOT, clean_environment, free_port, ministack, wait_for_port
+from tests.support.servers import CREDENTIALS, ROOT, clean_environment, ministack
 
 TICKS = os.sysconf("SC_CLK_TCK")
 CORES = sorted(os.sched_getaffinity(0))
@@ -133,14 +133,21 @@ class Stub:
 
 
 @asynccontextmanager
-async def stub(module: str, folder: Path, *arguments: object, name: str | None = None) -> AsyncIterator[Stub]:
-    """`tests.bench.MODULE` as a server on a free port, on the servers' core."""
-    port = free_port()
-    command = [sys.executable, "-m", f"tests.bench.{module}", "--port", str(port), *map(str, arguments)]
-    with started(command, folder, name or f"{module}-{port}", SERVERS) as group:
-        await asyncio.to_thread(wait_for_port, port, group.process)
+async def stub(module: str, folder: Path, *arguments: object) -> AsyncIterator[Stub]:
+    """`tests.bench.MODULE` as a server, on the servers' core."""
+    command = [sys.executable, "-m", f"tests.bench.{module}", *map(str, arguments)]
+    with started(command, folder, f"{module}-{time.monotonic_ns()}", SERVERS) as group:
+        port = await told_port(group)
         async with aiohttp.ClientSession() as session:
             yield Stub(f"http://127.0.0.1:{port}", session)
+
+
+async def told_port(group: Group) -> int:
+    """The port that a stub prints once it listens."""
+    async with asyncio.timeout(60):
+        while not group.log().endswith("\n") and not group.ended:
+            await asyncio.sleep(0.02)
+    return int(group.log())
 
 
 def environment_of(kinesis: str, services: str) -> dict[str, str]:

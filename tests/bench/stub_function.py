@@ -126,14 +126,13 @@ class Call(Connection):
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds until an answer")
     parser.add_argument("--answer", default="", help="the body of every answer")
     parser.add_argument("--stuck", action="store_true", help="never answers a call")
     parser.add_argument("--keep", action="store_true", help="keeps the bodies of all calls")
     options = parser.parse_args()
     Call.function = Function(options.answer.encode(), options.delay, options.stuck, options.keep)
-    listen(options.port, Call)
+    listen(Call)
 
 
 if __name__ == "__main__":

@@ -309,11 +309,10 @@ class Api(Connection):
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--records", type=int, required=True, help="records that one shard may show at most")
     options = parser.parse_args()
     Api.prepared, Api.streams = prepare(options.records), {}
-    listen(options.port, Api)
+    listen(Api)
 
 
 if __name__ == "__main__":

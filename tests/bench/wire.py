@@ -80,11 +80,12 @@ class Connection(asyncio.BufferedProtocol):
         self.transport.write(head.encode("latin-1") + body)
 
 
-def listen(port: int, connection: type[Connection]) -> None:
-    """Serves for ever on 127.0.0.1."""
+def listen(connection: type[Connection]) -> None:
+    """Serves for ever on a free port of 127.0.0.1, which is the first line printed."""
 
     async def serve() -> None:
-        server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", port, backlog=1024)
+        server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0, backlog=1024)
+        print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 
     asyncio.run(serve())
