@@ -56,10 +56,6 @@ class Peer:
     requirements: str | None = None
     """The file in requirements/ with its versions; None: those of Headrace's own environment."""
 
-    @property
-    def package(self) -> str:
-        return self.requirements or "headrace"
-
     def python(self) -> str:
         """The interpreter of its environment, made unless it is there; raises Unavailable."""
         if self.requirements is None:
@@ -96,7 +92,8 @@ def options(job: Job) -> list[str]:
 def headrace(job: Job, folder: Path) -> list[str]:
     """`headrace run` of a mapping that does the job, with checkpoints in a file: what is promised is kept."""
     file, state = folder / "mapping.yaml", folder / "state.sqlite"
-    state.unlink(missing_ok=True)
+    for file_of_state in folder.glob(f"{state.name}*"):  # the log of the round before, which was killed
+        file_of_state.unlink()
     spec: dict[str, Any] = {
         "eventSourceArn": job.arn,
         "function": {"url": job.function},
