@@ -160,6 +160,24 @@ def test_what_a_dead_life_left_is_taken_beyond_the_share_once_nobody_came_for_it
     assert sorted(decide(A, at(TERM + LINGER), held, ["s1"]).take) == ["s2"]
 
 
+def test_what_a_dead_poller_had_asked_for_is_taken_beyond_the_share_once_nobody_came_for_it() -> None:
+    """The one that has room may be so new that it leaves the shard to the dead for a term of its own."""
+    held = claims(s1=A, s2=None)
+
+    def at(later: float, asks: str | None = None) -> View:
+        return observe(
+            seen(Beat(B, "r", asks="s2"), Beat(C, "r1")),
+            [Beat(B, "r", asks="s2"), Beat(C, "r2", asks=asks)],
+            later,
+            later,
+        )
+
+    assert decide(A, at(TERM + LINGER - 0.1), held, ["s1"]).take == ()
+    assert decide(A, at(TERM + LINGER), held, ["s1"]).take == ("s2",)
+    assert decide(A, at(TERM + LINGER, asks="s2"), held, ["s1"]).take == (), "somebody alive has asked for it too"
+    assert decide(A, at(TERM + LINGER), claims(s1=A, s3=None), ["s1"]).take == (), "nobody had asked for that one"
+
+
 def test_a_poller_takes_all_of_its_former_life_at_once_over_its_share_too() -> None:
     old = Holder("a", "0")
     moves = decide(A, seen(Beat(B, "r")), claims(s1=old, s2=old, s3=None), [])

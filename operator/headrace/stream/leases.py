@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 MARGIN = 1.0
 """Seconds before its term that a holder stops starting anything: clocks may run at rates that differ by a fifth."""
 LINGER = 2.0
-"""Seconds beyond a term after which a dead life's shard is anybody's: whoever has room may be new, or dead as well."""
+"""Seconds beyond a term after which what a dead life held or had asked for is anybody's.
+
+Whoever has room for it may be so new that it gives the dead a term of its own, or be dead as well.
+"""
 _NEVER = float("-inf")
 
 
@@ -212,8 +215,10 @@ def _was_mine(me: Holder, claim: Claim) -> bool:
 
 
 def _left_lying(view: View, claim: Claim) -> bool:
-    """Whether nobody came for a dead life's shard, though all who knew that life must have found it dead."""
-    return claim.holder is not None and view.expired(claim.holder, TERM + LINGER)
+    """Whether nobody came for what the dead held or had asked for, though all who knew them found them dead."""
+    asking = [beat.holder for beat in view.beats if beat.asks == claim.shard_id]
+    lives = [claim.holder] if claim.holder is not None else asking
+    return bool(lives) and all(view.expired(one, TERM + LINGER) for one in lives)
 
 
 def is_free(me: Holder, view: View, holder: Holder | None) -> bool:
