@@ -18,6 +18,17 @@ hypothesis.settings.register_profile(
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--larger", action="store_true", help="also run the walks that take minutes (docs/proof.md)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    larger = [item for item in items if item.get_closest_marker("larger")]
+    if larger and not config.getoption("--larger"):
+        config.hook.pytest_deselected(items=larger)
+        items[:] = [item for item in items if item not in larger]
+
+
 @pytest.fixture(autouse=True)
 def _no_aws_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     import os

@@ -34,6 +34,8 @@ LOAD = 40.0
 """Seconds in which records come and things go wrong."""
 SETTLING = 35.0
 """Seconds after which everything must be in its place: a term, a burial, and every back-off."""
+CLOSING = 65.0
+"""Seconds after its end at which a poller whose clock is a minute late closes an idle window."""
 SEEDS = 12
 SOON = 12.0
 """For how long a heartbeat without its poller stays, here."""
@@ -41,20 +43,25 @@ SOON = 12.0
 Story = Callable[[Fleet, random.Random], Awaitable[None]]
 
 
-def play(story: Story, seed: int) -> Fleet:
-    """One run of a world."""
+def play(story: Story, seed: int, window: int = 0) -> Fleet:
+    """One run of a world, with tumbling windows of so many seconds."""
     clock, draw = Clock(), random.Random(f"{story.__name__} {seed}")
     closes = {"s0": draw.uniform(10, 25)} if seed % 3 == 0 else {}
     fleet = Fleet(seed, clock, steady(LOAD, draw, closes), closes)
     numbers = itertools.count(1)
 
     async def live() -> None:
-        await fleet.make(1 + seed % 2)
+        await fleet.make(1 if window else 1 + seed % 2, window)
         await story(fleet, draw)
         await asyncio.sleep(LOAD - clock.now)
         fleet.chances = Chances()
         await asyncio.sleep(SETTLING)
+        if window:
+            await asyncio.sleep(max(0.0, LOAD + window + CLOSING - clock.now))
         settled(fleet)
+        unclosed = [fleet.text(one) for one in range(1, len(fleet.lines) + 1) if one not in fleet.windows.closed]
+        if window and unclosed:
+            fleet.accuse(f"in no final call: {unclosed}")
         await fleet.end()
 
     clocks = Clocks(clock)
@@ -262,11 +269,11 @@ def unexplained(fleet: Fleet, most: float = 2.5) -> list[str]:
     ]
 
 
-def run(story: Story, seeds: Iterable[int]) -> list[Fleet]:
+def run(story: Story, seeds: Iterable[int], window: int = 0) -> list[Fleet]:
     fleets = []
     for seed in seeds:
-        fleet = play(story, seed)
-        assert not fleet.wrong, "\n".join([f"play({story.__name__}, {seed})", *fleet.wrong])
+        fleet = play(story, seed, window)
+        assert not fleet.wrong, "\n".join([f"play({story.__name__}, {seed}, {window})", *fleet.wrong])
         fleets.append(fleet)
     return fleets
 
@@ -299,6 +306,23 @@ def test_pollers_that_are_halted_or_cut_off_lose_their_shards_and_begin_nothing(
 
 def test_whatever_goes_wrong_together_nothing_is_lost_and_nothing_is_begun_by_two() -> None:
     run(everything, range(3 * SEEDS))
+
+
+@pytest.mark.parametrize("story", [planned, outages])
+def test_a_planned_move_or_an_outage_keeps_a_windows_state_and_closes_each_record_in_one_window(story: Story) -> None:
+    """Though clocks that are wrong by a minute close windows early or late."""
+    for seed, fleet in enumerate(run(story, range(SEEDS // 2), window=7)):
+        assert not fleet.repeats, seed
+
+
+@pytest.mark.parametrize("story", [crashes, silences])
+def test_whatever_moves_a_window_loses_no_state_and_repeats_only_what_a_trouble_explains(story: Story) -> None:
+    for seed, fleet in enumerate(run(story, range(SEEDS // 2), window=7)):
+        assert not unexplained(fleet), seed
+
+
+def test_nothing_that_goes_wrong_together_loses_a_windows_state_or_counts_in_it_twice() -> None:
+    run(everything, range(SEEDS), window=7)
 
 
 def test_two_processes_of_a_name_and_leases_deleted_by_hand_come_to_rest() -> None:

@@ -28,6 +28,7 @@ from headrace.stream.events import Faulted, ShardFinished, ShardLost, ShardStart
 from headrace.stream.functions import Call, NoResponse, Response
 from headrace.stream.stores.lease_status import holder_of, status_of
 from tests.support.fake_cluster import FakeCluster
+from tests.support.fleet_windows import Windows
 from tests.support.processes import PROCESS, WORLD, Process, ProcessLoop
 from tests.support.virtual import Clock
 
@@ -114,7 +115,8 @@ class Fleet:
         self.flying: list[Begun] = []
         self.acknowledged: dict[int, Begun] = {}
         self.repeats: list[tuple[int, Begun, Begun]] = []
-        """Records that came though they were acknowledged: the call that did so first, and the one they came in."""
+        """Records that came, or were closed with a window, though they had been: the first such call, and this one."""
+        self.windows = Windows(self)
         self.last: dict[str, list[int]] = {}
         self.before: dict[int, int] = {}
         self.wrong: list[str] = []
@@ -144,7 +146,7 @@ class Fleet:
         self.note(f"WRONG: {what}")
         self.wrong.append(f"at {self.clock.now:.3f}: {what}")
 
-    async def make(self, factor: int) -> None:
+    async def make(self, factor: int, window: int = 0) -> None:
         self.factor = factor
         said: dict[str, Any] = {
             "eventSourceArn": ARN,
@@ -155,6 +157,7 @@ class Fleet:
             "batchSize": 5,
             "retryBackoff": {"initialSeconds": 0.1, "maximumSeconds": 1},
             "parallelizationFactor": factor,
+            "tumblingWindowInSeconds": window,
         }
         metadata = {"name": "orders", "namespace": "shop"}
         body = {"apiVersion": "headrace.dev/v1alpha1", "kind": "EventSourceMapping", "metadata": metadata, "spec": said}
@@ -259,14 +262,17 @@ class Fleet:
             assert base64.b64decode(record["kinesis"]["data"]).decode() == self.text(number)
         begun = Begun(process, call.shard_id, numbers, self.clock.now)
         self.begins(begun)
+        if "window" in event:
+            self.windows.begins(begun, event)
         fails = self.draw.random() < self.chances.failing
         takes = 0.02 + 0.8 * self.draw.random() ** 4
         answered: asyncio.Future[Response] = self.loop.create_future()
 
         def end() -> None:
             self.ends(begun, succeeded=not fails)
+            body = self.windows.answered(begun, event) if "window" in event and not fails else b"null"
             if not answered.done():
-                answered.set_result(FAILS if fails else Response(200, {}, b"null"))
+                answered.set_result(FAILS if fails else Response(200, {}, body))
 
         self.loop.call_later(takes, end, context=WORLD)
         return await answered
