@@ -5,7 +5,7 @@ PIP_FLAGS := -qq --disable-pip-version-check --no-deps --require-hashes
 DOWNLOAD := apt-get -qq -o APT::Sandbox::User=root download
 CLUSTER ?= ../shared/cluster/cluster
 
-.PHONY: demo test unit lint format e2e conformance bench bench-operator bench-checkpoints bench-table mutation lock crds clean
+.PHONY: demo test unit lint format e2e conformance bench bench-operator bench-checkpoints bench-table model mutation lock crds clean
 
 demo: $(V)/runtime.stamp $(V)/ministack.stamp ## a stream, a poison record, and the failure record it ends in
 	@$(V)/headrace/bin/headrace demo --ministack $(V)/ministack/bin/ministack
@@ -15,6 +15,9 @@ test: lint $(V)/ministack.stamp $(V)/kinesis-local.stamp $(V)/helm.stamp $(V)/pr
 
 unit: $(V)/dev.stamp ## the tests without sockets
 	$(V)/headrace/bin/python -m pytest tests/unit tests/model
+
+model: $(V)/dev.stamp ## the walks of the lease rules up to three pollers and four shards; half an hour
+	$(V)/headrace/bin/python -m pytest --larger -m larger -rP tests/model
 
 lint: $(V)/dev.stamp
 	$(V)/headrace/bin/ruff format --check .

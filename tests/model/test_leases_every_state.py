@@ -62,9 +62,12 @@ def every_state(size: Size, longest: int = 0, term: int = TERM_TICKS) -> None:
     Size(3, 4, CRASHES, larger=True),
 )
 def test_whoever_crashes_or_starts_no_shard_is_without_an_owner_for_more_than_a_term_and_a_round(size: Size) -> None:
-    """And what the dead may linger, where another starts so late that it gives them a term of its own."""
-    lingering = LINGER_TICKS if size.pollers > 2 else 0
-    every_state(size, longest=TERM_TICKS + lingering + 1 + 1)
+    every_state(size, longest=longest_wait(size) + 1)
+
+
+def longest_wait(size: Size) -> int:
+    """In ticks; what the dead may linger counts where another starts so late that it gives them a term of its own."""
+    return TERM_TICKS + 1 + (LINGER_TICKS if size.pollers > 2 else 0)
 
 
 def test_nor_in_ticks_of_half_that() -> None:
@@ -77,7 +80,7 @@ def test_nor_in_ticks_of_half_that() -> None:
     Size(3, 1, SILENCES, larger=True),
 )
 def test_nor_when_one_is_halted_or_cut_off(size: Size) -> None:
-    every_state(size, longest=TERM_TICKS + 1 + 1)
+    every_state(size, longest=longest_wait(size) + 1)
 
 
 @sizes(

@@ -18,6 +18,7 @@ from headrace.stream.leases import (
     decide,
     falls_to,
     in_doubt,
+    is_free,
     missed,
     noticed,
     observe,
@@ -126,6 +127,20 @@ def test_the_next_expiry_is_the_first_that_the_last_read_could_not_find() -> Non
 def test_living_are_those_that_are_not_expired() -> None:
     view = observe(seen(Beat(A, "r1"), Beat(B, "r1")), [Beat(A, "r1"), Beat(B, "r2")], LATER, LATER)
     assert [beat.holder for beat in view.living()] == [B]
+
+
+def test_the_dead_are_the_expired_those_that_only_leases_name_among_them() -> None:
+    view = noticed(seen(Beat(A, "r1"), Beat(B, "r1")), [C], 0.0)
+    view = observe(view, [Beat(A, "r2"), Beat(B, "r1")], LATER, LATER)
+    assert view.dead() == {B, C}
+    assert missed(view).dead() == set()
+
+
+def test_free_is_what_nobody_holds_ones_own_of_a_former_life_and_that_of_the_dead() -> None:
+    view = observe(seen(Beat(B, "r1"), Beat(C, "r1")), [Beat(B, "r2"), Beat(C, "r1")], LATER, LATER)
+    former = Holder("a", "0")
+    assert [is_free(A, view, one) for one in (None, former, B, C)] == [True, True, False, True]
+    assert not is_free(A, View(), B), "nobody has looked whether it lives"
 
 
 def test_alone_a_poller_takes_every_free_shard() -> None:
