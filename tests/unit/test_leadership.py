@@ -90,6 +90,32 @@ def test_the_lease_tells_who_since_when_and_how_often_it_changed_hands() -> None
     assert (second["spec"]["leaseTransitions"], second["spec"]["acquireTime"]) == (1, "t3")
 
 
+def test_a_lease_is_written_as_the_api_server_takes_it() -> None:
+    assert acquired(None, MINE, "t1") == {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "headrace", "namespace": "system"},
+        "spec": {
+            "holderIdentity": "me",
+            "leaseDurationSeconds": 15,
+            "acquireTime": "t1",
+            "renewTime": "t1",
+            "leaseTransitions": 0,
+        },
+    }
+
+
+@pytest.mark.parametrize(("election", "transitions"), [(OTHER, 3), (MINE, 4)])
+def test_transitions_count_on_unless_the_last_holder_comes_back(election: Election, transitions: int) -> None:
+    spec = {"holderIdentity": "other", "leaseTransitions": 3}
+    assert acquired({"metadata": {}, "spec": spec}, election, "t2")["spec"]["leaseTransitions"] == transitions
+
+
+def test_a_lease_that_somebody_made_empty_is_free_and_promises_nothing() -> None:
+    assert record_of({"metadata": {}}) == Record("", "None", None)
+    assert acquired({"metadata": {}}, MINE, "t1")["spec"]["leaseTransitions"] == 1
+
+
 class Api(FakeCluster):
     """An API server that the test takes away, per operator by the name it writes, or for all."""
 

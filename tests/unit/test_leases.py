@@ -92,6 +92,12 @@ def test_reading_the_leases_again_prolongs_nothing() -> None:
     assert observe(view, [], 7.0, 7.0).expired(B)
 
 
+def test_reading_the_leases_changes_nothing_about_who_is_dead() -> None:
+    view = observe(seen(Beat(B, "r1")), [Beat(B, "r1")], LATER, LATER)
+    assert noticed(view, [B, C], LATER).dead() == {B}
+    assert noticed(missed(view), [B, C], 2 * LATER).dead() == set()
+
+
 def test_a_life_that_neither_a_lease_nor_a_heartbeat_names_is_forgotten() -> None:
     assert noticed(noticed(seen(Beat(A, "r")), [B], 0.0), [], 1.0).sightings.keys() == {A}
 
@@ -223,6 +229,30 @@ def test_the_most_loaded_is_asked_for_one_shard() -> None:
     moves = decide(A, view, claims(s1=B, s2=B, s3=B, s4=C, s5=C), [])
     assert moves.ask in {"s1", "s2", "s3"}
     assert not moves.settled
+
+
+def test_asked_is_who_has_two_more_and_no_less() -> None:
+    view = seen(Beat(B, "r"))
+    assert decide(A, view, claims(s1=B, s2=B), []).ask in {"s1", "s2"}
+    assert decide(A, view, claims(s1=B), []).ask is None
+
+
+def test_whoever_has_its_share_asks_for_nothing_though_another_has_two_more() -> None:
+    view = seen(Beat(B, "r"), Beat(C, "r"))
+    held = claims(s1=A, s2=A, s3=B, s4=B, s5=B, s6=B)
+    assert decide(A, view, held, ["s1", "s2"]).ask is None
+    assert decide(C, seen(Beat(A, "r"), Beat(B, "r")), held, []).ask in {"s3", "s4", "s5", "s6"}
+
+
+def test_what_is_taken_counts_before_anything_is_asked_for() -> None:
+    moves = decide(A, seen(Beat(B, "r")), claims(s1=None, s2=None, s3=B, s4=B), [])
+    assert (sorted(moves.take), moves.ask) == (["s1", "s2"], None)
+
+
+def test_pollers_do_not_all_ask_for_the_same_shard() -> None:
+    held = [Claim(f"s{number}", B) for number in range(10)]
+    pollers = [Holder(f"p{number}", "1") for number in range(10)]
+    assert len({decide(one, seen(Beat(B, "r")), held, []).ask for one in pollers}) > 3
 
 
 def test_nobody_is_asked_when_that_would_only_turn_the_difference_round() -> None:

@@ -93,17 +93,17 @@ def see(seen: Seen | None, record: Record | None, now: float) -> Seen:
 
 def decide(election: Election, seen: Seen, renewed: float | None, now: float) -> Move:
     """The next move; `renewed` is the moment the last successful renewal was sent, None for who does not lead."""
-    holder = seen.record.holder if seen.record is not None else ""
+    record = seen.record
+    holder = record.holder if record is not None else ""
     if renewed is not None:
         return Move.RENEW if holder == election.identity and now < renewed + election.terms.deadline else Move.LOST
-    if holder in {"", election.identity} or now >= seen.since + _term(seen.record, election.terms):
+    if record is None or holder in {"", election.identity} or now >= seen.since + _term(record, election.terms):
         return Move.ACQUIRE
     return Move.WAIT
 
 
-def _term(record: Record | None, terms: Terms) -> float:
-    told = record.term if record is not None else None
-    return terms.duration if told is None else min(told, LONGEST_TERM)
+def _term(record: Record, terms: Terms) -> float:
+    return terms.duration if record.term is None else min(record.term, LONGEST_TERM)
 
 
 def acquired(lease: Mapping[str, Any] | None, election: Election, now: str) -> dict[str, Any]:

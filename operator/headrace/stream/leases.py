@@ -77,18 +77,18 @@ class View:
         seen = [self.sightings[one] for one in (holder, _any_life(holder)) if one in self.sightings]
         return bool(seen) and all(one.since is not None and self.read_at - one.since >= term for one in seen)
 
-    def next_expiry(self, term: float = TERM) -> float:
+    def next_expiry(self) -> float:
         """The first moment at which a read may find a life expired that is not expired now; infinity for none."""
-        moments = (one.since + term for one in self.sightings.values() if one.since is not None)
+        moments = (one.since + TERM for one in self.sightings.values() if one.since is not None)
         return min((moment for moment in moments if moment > self.read_at), default=float("inf"))
 
-    def dead(self, term: float = TERM) -> frozenset[Holder]:
+    def dead(self) -> frozenset[Holder]:
         """The lives that are expired, those that only leases name among them."""
-        return frozenset(holder for holder in self.sightings if self.expired(holder, term))
+        return frozenset(holder for holder in self.sightings if self.expired(holder))
 
-    def living(self, term: float = TERM) -> tuple[Beat, ...]:
+    def living(self) -> tuple[Beat, ...]:
         """The heartbeats of the lives that are not expired."""
-        return tuple(beat for beat in self.beats if not self.expired(beat.holder, term))
+        return tuple(beat for beat in self.beats if not self.expired(beat.holder))
 
 
 @dataclass(frozen=True, slots=True)
