@@ -16,7 +16,14 @@ import pytest
 from headrace.errors import Reason, StoreError
 from headrace.poller import Poller, PollerSettings
 from headrace.records import Checkpoint, Holder, Lease, Shard, Window
-from headrace.resources import EVENT_SOURCE_MAPPING, SHARD_LEASE, MappingRef
+from headrace.resources import (
+    EVENT_SOURCE_MAPPING,
+    LABEL_MAPPING_UID,
+    LABEL_SHARD_LEASE,
+    SHARD_LEASE,
+    WINDOW_STATE,
+    MappingRef,
+)
 from headrace.spec import EventSourceMapping, parse_mapping
 from headrace.stream.aws import AwsAccess, AwsSettings
 from headrace.stream.progress import ShardFacts
@@ -99,6 +106,25 @@ def test_what_is_written_is_what_is_read(labels: dict[str, str]) -> None:
     lease |= {"spec": spec, "status": status}
     row = table_rows.row(REF, SHARD_LEASE, lease, 7, 0.0)
     assert table_rows.body_of(REF, SHARD_LEASE, row) == lease
+
+
+def test_a_row_says_no_version_twice() -> None:
+    metadata = REF.metadata("orders-0") | {"uid": "u", "resourceVersion": "7"}
+    row = table_rows.row(REF, SHARD_LEASE, {"metadata": metadata, "spec": {}}, 8, 0.0)
+    assert row["version"] == {"N": "8"}
+    assert "resourceVersion" not in row["body"]["S"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "begins"),
+    [
+        ("", "windowstates/"),
+        (f"{LABEL_MAPPING_UID}=u", "windowstates/"),
+        (f"{LABEL_MAPPING_UID}=u,{LABEL_SHARD_LEASE}=orders-0", "windowstates/orders-0-"),
+    ],
+)
+def test_only_the_states_of_the_lease_that_is_asked_for_are_read(selector: str, begins: str) -> None:
+    assert table_rows.prefix(WINDOW_STATE, selector) == begins
 
 
 async def test_a_row_that_is_written_outlives_every_stream_and_no_younger_one_is_renewed() -> None:

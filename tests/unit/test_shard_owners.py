@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from headrace.cluster import Body
 from headrace.control.observe import Observed
-from headrace.control.shards import assignment, stuck, unowned
+from headrace.control.shards import assignment, counts, stuck, unowned
 from headrace.errors import Reason
 from headrace.heartbeat import MOST_NAMED, Heartbeat, heartbeat_of
 from headrace.heartbeat import lease as heartbeat_lease
@@ -75,6 +76,51 @@ def test_shards_of_a_poller_that_died_are_missed_before_anybody_names_them() -> 
     assert (free.count, free.names) == (2, ())
 
 
+@pytest.mark.parametrize(
+    ("free", "text"),
+    [
+        (1, "1 of 4 shards are read by nobody: 0; live"),
+        (3, "3 of 4 shards are read by nobody: 0, 1, 2; live"),
+        (4, "4 of 4 shards are read by nobody: 0, 1, 2 and 1 more; live"),
+    ],
+)
+def test_three_shards_are_named_and_the_others_counted(free: int, text: str) -> None:
+    leases = [lease(str(number), holder="a" if number >= free else "dead") for number in range(4)]
+    assert assignment(seen(*leases)) == (
+        "False",
+        Reason.SHARDS_UNASSIGNED,
+        f"{text} pollers take them within seconds; if it lasts, see the condition Ready and the pollers' logs",
+    )
+
+
+def test_shards_that_nobody_names_are_counted() -> None:
+    assert assignment(tabled(beat(shards_ready=4, shards_held=2)))[2].startswith(
+        "2 of 4 shards are read by nobody; live pollers"
+    )
+
+
+def test_what_any_poller_counts_or_names_is_missing_at_least() -> None:
+    assert unowned(tabled(beat(shards_ready=4, shards_held=4, shards_unowned=3))).count == 3
+    assert unowned(tabled(beat(shards_ready=4, shards_held=4, unowned=("s1", "s2")))).count == 2
+    assert unowned(tabled(beat(shards_ready=4, shards_held=6))).count == 0
+    assert unowned(tabled()).count == 0
+
+
+def test_leases_say_how_many_shards_can_be_read_though_a_poller_tells_of_more() -> None:
+    told = (beat(shards_ready=9, incarnation="1"),)
+    assert "each of the 1 shards" in assignment(Observed(MAPPING, {}, told, (lease("1", holder="a"),)))[2]
+
+
+def test_with_a_table_held_are_the_shards_that_pollers_tell_of() -> None:
+    beats = (beat(shards_total=9, shards_held=2, shards_blocked=1), beat("b", shards_total=8, shards_held=3))
+    assert counts(tabled(*beats)) == {"total": 9, "assigned": 5, "blocked": 1}
+
+
+def test_a_lease_without_a_shard_goes_by_its_own_name() -> None:
+    broken: Body = {"metadata": {"name": "orders-x"}, "spec": {}}
+    assert unowned(seen(broken)).names == ("orders-x",)
+
+
 STUCK: Body = {
     "state": "Blocked",
     "stuckSince": OLD,
@@ -101,6 +147,8 @@ def test_with_a_table_the_worst_of_each_poller_is_told_the_worst_first_and_the_r
     told = stuck(tabled(*beats)).split("; ")
     assert [one.split()[0] for one in told[:3]] == ["s3", "s2", "s1"]
     assert told[3] == "and 5 more"
+    one_more = stuck(tabled(*(replace(each, shards_stuck=1) for each in beats))).split("; ")
+    assert one_more[3:] == ["and 1 more"]
 
 
 @pytest.mark.parametrize("status", [{}, {"state": "Held"}, {"state": "Blocked", "finished": True}, {"state": ["?"]}])

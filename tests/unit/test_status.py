@@ -225,6 +225,7 @@ def test_shards_are_folded_from_reports_and_leases() -> None:
     status = told(observed(beat(2, shards_total=8, shards_blocked=3), shards=shards))
     assert status["shards"] == {"total": 8, "assigned": 1, "blocked": 3}
     assert told(observed(shards=shards))["shards"] == {"total": 2, "assigned": 0, "blocked": 1}
+    assert told(observed(shards=(*shards, shards[0])))["shards"] == {"total": 3, "assigned": 0, "blocked": 1}
 
 
 def test_the_worst_result_and_the_oldest_record_count() -> None:

@@ -69,6 +69,42 @@ def test_a_pod_says_why_it_does_not_work(found: Body, reason: Reason, words: str
     assert words in problem.message
 
 
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (
+            pod({"waiting": {"reason": "ErrImagePull"}}),
+            "pod p: image i:1 cannot be had (ErrImagePull): no more is told; see spec.poller.image and imagePullSecrets",
+        ),
+        (
+            pod({"terminated": {"exitCode": 2}}, restartCount=3),
+            "pod p ended (Ended, exit code 2) and was restarted 3 times; see kubectl logs --previous p",
+        ),
+        (
+            pod({"terminated": {"exitCode": 2}}),
+            "pod p ended (Ended, exit code 2) and was restarted 0 times; see kubectl logs --previous p",
+        ),
+    ],
+)
+def test_what_a_pod_does_not_say_is_not_made_up(found: Body, message: str) -> None:
+    problem = trouble(seen(found))
+    assert problem is not None
+    assert problem.message == message
+
+
+def test_a_deployment_is_quoted_only_while_it_cannot_make_pods() -> None:
+    over = {"type": "ReplicaFailure", "status": "False", "message": "was over quota"}
+    makes = {"type": "Progressing", "status": "True", "message": "makes pods"}
+    refused = {"type": "ReplicaFailure", "status": "True", "message": "over quota"}
+
+    def said(*conditions: Body) -> str | None:
+        problem = trouble(seen(children={DEPLOYMENT: {"status": {"conditions": conditions}}}))
+        return None if problem is None else problem.message
+
+    assert said(over, makes) is None
+    assert said(makes, refused) == "Deployment orders-0a1b2c3d may not make pods: over quota"
+
+
 def test_what_starts_or_ends_in_peace_is_no_trouble() -> None:
     ending = pod({"terminated": {"exitCode": 1}})
     ending["metadata"]["deletionTimestamp"] = "now"
@@ -88,6 +124,9 @@ def test_an_account_that_is_not_there_is_named() -> None:
     problem = trouble(seen(missing_account="theirs"))
     assert problem is not None
     assert problem.reason is Reason.SERVICE_ACCOUNT_MISSING
+    assert problem.message == (
+        "spec.poller.serviceAccountName: there is no ServiceAccount theirs in this namespace; make it, or name another"
+    )
     assert "theirs" in problem.message
 
 
