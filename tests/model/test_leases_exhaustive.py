@@ -88,7 +88,7 @@ LARGER = (pytest.mark.larger, pytest.mark.timeout(0))
 @pytest.mark.parametrize(
     "world",
     [
-        pytest.param(fine(2), id="a holder and a taker"),
+        pytest.param(fine(2), id="a holder and a taker", marks=pytest.mark.timeout(300)),
         pytest.param(fine(3), id="a holder and a taker, a term of three ticks", marks=LARGER),
         pytest.param(whole(1), id="two that crash, whole requests", marks=LARGER),
     ],

@@ -1,6 +1,7 @@
 """The rules of `leases.py` over values that a walk can compare: whole ticks, counted back from now, and small numbers.
 
-A poller is a number, its lives are numbered, a shard is a number. Ages beyond the term do not differ any more.
+A poller is a number, its lives are numbered, a shard is a number. Ages beyond the term do not differ any more: what lies
+around for longer than that is walked in `lease_ticks.py`.
 """
 
 from __future__ import annotations
