@@ -5,6 +5,7 @@ Before this: `lanes.py`. After this: `delivering.py` hands the batch to `retry.p
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from headrace.stream.encodings import LAMBDA_EVENT, Encoding
 from headrace.stream.windows import Tumbling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from headrace.records import Batch, Head, Record, Window
 
@@ -59,7 +60,7 @@ class Buffer:
 
     @property
     def record_bytes(self) -> int:
-        """Bytes of the records held."""
+        """Bytes of the records held, as the elements of an event."""
         return self._bytes
 
     @property
@@ -73,9 +74,10 @@ class Buffer:
             return
         if not self._records and now >= self._window_start + self._limits.window:
             self._window_start = now
+        sizes = [len(element) for element in map(self._limits.encoding.element, records)]
         self._records.extend(records)
-        self._sizes.extend(map(len, map(self._limits.encoding.element, records)))
-        self._bytes += _bytes_of(records)
+        self._sizes.extend(sizes)
+        self._bytes += sum(sizes)
 
     def end(self) -> None:
         """Says that nothing more will be added: what is held may leave at once."""
@@ -126,9 +128,7 @@ class Buffer:
 
     def _leave(self, count: int) -> Batch:
         batch = tuple([self._records.popleft() for _ in range(count)])
-        for _ in batch:
-            self._sizes.popleft()
-        self._bytes -= _bytes_of(batch)
+        self._bytes -= sum([self._sizes.popleft() for _ in batch])
         return batch
 
     def _awaits_resumed(self) -> bool:
@@ -152,13 +152,12 @@ class Buffer:
         """How many records the next batch may hold; a record too large for any event makes a batch of its own."""
         most, limit = self._limits.size, self._limits.event_limit
         end = self.windows.end_of(self._records[0])
+        all_of_them = self._limits.encoding.size(len(self._records), self._bytes + self.windows.open_bytes)
+        if all_of_them <= limit and end == math.inf:
+            return min(most, len(self._records))
         held = self._limits.encoding.size(0, self.windows.open_bytes) - 1
         for count, (record, element_bytes) in enumerate(zip(self._records, self._sizes, strict=True)):
             held += element_bytes + 1  # with the comma before it
             if count == most or (count and (held > limit or record.arrival >= end)):
                 return count
         return len(self._records)
-
-
-def _bytes_of(records: Iterable[Record]) -> int:
-    return sum([len(record.event) for record in records])

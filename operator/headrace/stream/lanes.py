@@ -14,6 +14,7 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from headrace.records import Checkpoint, LaneProgress, head_of
@@ -21,7 +22,7 @@ from headrace.stream.batching import BatchLimits, Buffer
 from headrace.stream.windows import Tumbling, final_head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from headrace.records import Batch, Head, Record, Window
 
@@ -34,14 +35,6 @@ BUFFERED_BYTES = 8 * 1024 * 1024
 def lane_of(key: str, factor: int) -> int:
     """The lane of a key: CRC-32 of its UTF-8 bytes, modulo the factor. Stable over versions and machines."""
     return zlib.crc32(key.encode()) % factor if factor > 1 else 0
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """A record that was read and is not below the watermark yet."""
-
-    sequence_number: str
-    done: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +51,8 @@ class Lane:
     """The last record decided before the last stop; None once reading is past it."""
     open: bool = False
     """For a lane of a former factor: whether its keys are still its own."""
-    undecided: deque[_Entry] = field(default_factory=deque)
+    undecided: deque[tuple[int, str]] = field(default_factory=deque)
+    """The records read for it that are not done: how many the shard had read before each, and its sequence number."""
 
     @property
     def drained(self) -> bool:
@@ -95,7 +89,10 @@ class Lanes:
         self._limits = limits
         self._factor = factor
         self._watermark = checkpoint.sequence_number
-        self._entries: deque[_Entry] = deque()
+        self._numbers: deque[str] = deque()
+        """The sequence numbers above the watermark, of every record read."""
+        self._passed = 0
+        """How many records that were read are at or below the watermark."""
         self._held: deque[tuple[Record, bool]] = deque()
         if limits.tumbling:
             checkpoint = replace(checkpoint, lanes=tuple(_without_claim(one, factor) for one in checkpoint.lanes))
@@ -161,13 +158,13 @@ class Lanes:
     @property
     def finished(self) -> bool:
         """The shard has ended, every record is decided and no window is open."""
-        return self._ended and not self._held and not self._entries and self.windows.open is None
+        return self._ended and not self._held and not self._numbers and self.windows.open is None
 
     @property
     def undecided(self) -> tuple[str, ...]:
         """The sequence numbers of the records that were read and are not decided, in order."""
         held = (record.sequence_number for record, kept in self._held if kept)
-        return (*(entry.sequence_number for entry in self._entries if not entry.done), *held)
+        return (*(number for _, number in sorted(chain(*(lane.undecided for lane in self.all)))), *held)
 
     @property
     def oldest(self) -> float | None:
@@ -177,7 +174,7 @@ class Lanes:
             waiting.append(self._held[0][0].arrival)
         return min(waiting, default=None)
 
-    def add(self, records: Iterable[tuple[Record, bool]], now: float) -> None:
+    def add(self, records: Sequence[tuple[Record, bool]], now: float) -> None:
         """Takes records in the order they were read, each with whether it is to be delivered or was filtered out."""
         arriving: list[list[Record]] = [[] for _ in self.all]
         if self._old or self._held or any(lane.skip_through is not None for lane in self.all):
@@ -196,21 +193,29 @@ class Lanes:
             self._held.append((record, kept))
             return
         position = self._route(record)
-        entry = _Entry(record.sequence_number, done=position is None or not kept)
-        self._entries.append(entry)
+        self._numbers.append(record.sequence_number)
         if position is not None and kept:
-            self.all[position].undecided.append(entry)
+            self.all[position].undecided.append((self._read - 1, record.sequence_number))
             arriving[position].append(record)
 
-    def _admit_all(self, records: Iterable[tuple[Record, bool]], arriving: list[list[Record]]) -> None:
+    def _admit_all(self, records: Sequence[tuple[Record, bool]], arriving: list[list[Record]]) -> None:
         """As `_admit` where nothing of before a stop is left and each key decides: the way of nearly every record."""
-        for record, kept in records:
-            entry = _Entry(record.sequence_number, not kept)
-            self._entries.append(entry)
+        numbers = [record.sequence_number for record, _ in records]
+        places = zip(range(self._read, self._read + len(records)), numbers, strict=True)
+        self._numbers.extend(numbers)
+        if self._factor == 1 and all([kept for _, kept in records]):
+            self.all[0].undecided.extend(places)
+            arriving[0].extend([record for record, _ in records])
+            return
+        for (record, kept), place in zip(records, places, strict=True):
             if kept:
                 index = lane_of(record.key, self._factor)
-                self.all[index].undecided.append(entry)
+                self.all[index].undecided.append(place)
                 arriving[index].append(record)
+
+    @property
+    def _read(self) -> int:
+        return self._passed + len(self._numbers)
 
     def _route(self, record: Record) -> int | None:
         """The place of the record's lane: the oldest that still has its key. None when one had decided it before."""
@@ -254,11 +259,8 @@ class Lanes:
     def decide(self, lane: Lane, sequence_number: str) -> None:
         """A lane is done up to this record of its own."""
         lane.decided, lane.head, lane.stuck = sequence_number, None, False
-        while lane.undecided:
-            entry = lane.undecided.popleft()
-            entry.done = True
-            if entry.sequence_number == sequence_number:
-                break
+        while lane.undecided and lane.undecided.popleft()[1] != sequence_number:
+            pass
         if not self._draining:
             self._close_drained()
         self._advance()
@@ -272,13 +274,16 @@ class Lanes:
         """Admits what was held, where the old lanes let it."""
         if self._held and self._drain_over():
             held, self._held = self._held, deque()
-            self.add(held, now)
+            self.add(tuple(held), now)
             if self._ended:
                 self.end(now)
 
     def _advance(self) -> None:
-        while self._entries and self._entries[0].done:
-            self._watermark = self._entries.popleft().sequence_number
+        firsts = [lane.undecided[0][0] for lane in self.all if lane.undecided]
+        done = min(firsts, default=self._read) - self._passed
+        for _ in range(done):
+            self._watermark = self._numbers.popleft()
+        self._passed += done
 
     def checkpoint(self) -> Checkpoint:
         """The watermark, and each lane that is further or has begun something."""

@@ -141,7 +141,7 @@ class ShardPoller:
     async def _add(self, polled: Polled) -> None:
         """Filters what was read and shares it out among the lanes; what no filter matches is decided by that."""
         kept = await self._sort_out(polled.records)
-        self._lanes.add(zip(polled.records, kept, strict=True), time.time())
+        self._lanes.add(tuple(zip(polled.records, kept, strict=True)), time.time())
         if polled.ended:
             self._lanes.end(time.time())
         if dropped := kept.count(False):

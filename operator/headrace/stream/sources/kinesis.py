@@ -281,31 +281,29 @@ def to_records(entries: Iterable[Mapping[str, Any]], shard_id: str, facts: Recor
 
     Raises one of MALFORMED for what is no record; whether the data are good base64 is left to whoever decodes them.
     """
+    dumps, join, new = orjson.dumps, b"".join, tuple.__new__
     records = []
+    numbered, carrying, arrived = b',"sequenceNumber":"', b'","data":', b',"approximateArrivalTimestamp":'
+    before = b'{"kinesis":{"kinesisSchemaVersion":"1.0","partitionKey":'
+    between = b'},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":' + dumps(f"{shard_id}:")[:-1]
+    after = b'","eventName":"aws:kinesis:record",' + dumps(_constants(facts))[1:]
     for entry in entries:
         number, key, data = entry["SequenceNumber"], entry["PartitionKey"], entry["Data"]
-        arrival = round(float(entry["ApproximateArrivalTimestamp"]), 3)
-        whole = number.isascii() and number.isdigit() and isinstance(key, str) and isinstance(data, str)
-        if not (whole and 0 <= arrival < YEAR_10000):
+        arrival, digits = round(float(entry["ApproximateArrivalTimestamp"]), 3), number.encode()
+        if not (digits.isdigit() and isinstance(key, str) and isinstance(data, str) and 0 <= arrival < YEAR_10000):
             raise ValueError("not a record")
-        event = {
-            "kinesis": {
-                "kinesisSchemaVersion": "1.0",
-                "partitionKey": key,
-                "sequenceNumber": number,
-                "data": data,
-                "approximateArrivalTimestamp": arrival,
-            },
-            "eventSource": "aws:kinesis",
-            "eventVersion": "1.0",
-            "eventID": f"{shard_id}:{number}",
-            "eventName": "aws:kinesis:record",
-            "invokeIdentityArn": facts.invoke_identity_arn,
-            "awsRegion": facts.region,
-            "eventSourceARN": facts.stream_arn,
-        }
-        records.append(Record(number, arrival, key, orjson.dumps(event)))
+        # Pieces of JSON instead of one dict, and a tuple made without Record's own call: two thirds of the work.
+        pieces = before, dumps(key), numbered, digits, carrying, dumps(data), arrived, dumps(arrival), between, digits
+        records.append(new(Record, (number, arrival, key, join((*pieces, after)))))
     return tuple(records)
+
+
+def _constants(facts: RecordFacts) -> dict[str, str]:
+    return {
+        "invokeIdentityArn": facts.invoke_identity_arn,
+        "awsRegion": facts.region,
+        "eventSourceARN": facts.stream_arn,
+    }
 
 
 def server_time(date: str | None, before: float) -> float:
