@@ -91,6 +91,7 @@ def run(
     mappings = _load(paths)
     settings = RunSettings(_aws(endpoint_url), state, exit_when_idle, metrics_port, metrics_host)
     logs.configure(log_format, debug=debug)
+    gc.freeze()  # what was imported stays: no collection need look through it again
     try:
         asyncio.run(run_until_signalled(Run(mappings, settings)))
     except HeadraceError as error:

@@ -65,7 +65,7 @@ class CheckpointWriter:
         self._take(checkpoint)
         if at_once or self._store.write_interval <= 0:
             await self.flush()
-        else:
+        elif not self.stored:
             self._changed.set()
 
     def _take(self, checkpoint: Checkpoint) -> None:

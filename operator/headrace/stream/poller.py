@@ -226,11 +226,11 @@ class ShardPoller:
             self._tell_pending()
             await self._checkpoints.advance(self._lanes.checkpoint(), at_once=step.binding)
 
-        self._tell_pending()
         begun = each.lane.begun_with(each.head, window)
         await self._deliver.settle(each.head, window, each.lane.index, begun, note)
-        each.head = ()
-        self._tell_pending()
+        if each.head:  # the stop found it waiting
+            each.head = ()
+            self._tell_pending()
 
 
 def backoff(failures: int, maximum: float) -> float:

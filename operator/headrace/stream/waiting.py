@@ -26,14 +26,18 @@ async def first(seconds: float | None, *events: asyncio.Event) -> None:
 @asynccontextmanager
 async def within(seconds: float, event: asyncio.Event) -> AsyncIterator[None]:
     """Raises TimeoutError once its block goes on for so many seconds while the event is set; till then it has time."""
+    loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
 
         async def arm() -> None:
             await event.wait()
-            limit.reschedule(asyncio.get_running_loop().time() + seconds)
+            limit.reschedule(loop.time() + seconds)
 
-        arming = asyncio.ensure_future(arm())
+        arming: list[asyncio.Task[None]] = []
+        watching = loop.call_soon(lambda: arming.append(loop.create_task(arm())))  # not for a block that never waits
         try:
             yield
         finally:
-            arming.cancel()
+            watching.cancel()
+            for task in arming:
+                task.cancel()

@@ -134,6 +134,8 @@ class SqliteStore:
     def __init__(self, file: SqliteFile, identity: str) -> None:
         self._file = file
         self._identity = identity
+        self._without_window: set[str] = set()
+        """Shards whose window is known to have no row."""
 
     async def start(self) -> Start | None:
         """The pinned start."""
@@ -190,8 +192,13 @@ class SqliteStore:
         key = (self._identity, shard_id)
         lanes = orjson.dumps(encode_lanes(checkpoint.lanes)).decode()
         row = (*key, checkpoint.sequence_number, int(checkpoint.finished), lanes)
-        window = _window_row(key, checkpoint)
-        await self._file.write(window, (replace, row))
+        if checkpoint.window is None and shard_id in self._without_window:
+            await self._file.write((replace, row))
+            return
+        self._without_window.discard(shard_id)
+        await self._file.write(_window_row(key, checkpoint), (replace, row))
+        if checkpoint.window is None:
+            self._without_window.add(shard_id)
 
     async def release(self, shard_id: str) -> None:
         """Nothing: a row has no holder."""
