@@ -31,6 +31,7 @@ from botocore.exceptions import (
 from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
 
+from headrace import __version__
 from headrace.errors import Reason
 from headrace.stream.answers import RecordsParserFactory
 
@@ -185,6 +186,8 @@ class AwsAccess:
             retries={"total_max_attempts": 1, "mode": "standard"},
             tcp_keepalive=True,
             max_pool_connections=256,
+            user_agent=f"headrace/{__version__}",  # botocore puts its own together anew for every request
+            parameter_validation=False,  # what is sent is ours, and the service looks at it too
             http_session_cls=_Bounded,
             s3={"addressing_style": "path"} if endpoint or _configured_endpoint(session, service) else None,
         )

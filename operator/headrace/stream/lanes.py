@@ -203,7 +203,7 @@ class Lanes:
         numbers = [record.sequence_number for record, _ in records]
         places = zip(range(self._read, self._read + len(records)), numbers, strict=True)
         self._numbers.extend(numbers)
-        if self._factor == 1 and all([kept for _, kept in records]):
+        if self._factor == 1 and all(kept for _, kept in records):
             self.all[0].undecided.extend(places)
             arriving[0].extend([record for record, _ in records])
             return
