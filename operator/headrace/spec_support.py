@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from headrace.spec import EventSourceMapping, EventSourceMappingSpec
 
-SERVED_SOURCES = frozenset({SourceKind.KINESIS})
+SERVED_SOURCES = (SourceKind.KINESIS, SourceKind.DYNAMODB)
 
 
 @dataclass(frozen=True, slots=True)

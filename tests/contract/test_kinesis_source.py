@@ -18,7 +18,8 @@ from headrace.errors import Reason, SourceError
 from headrace.records import After, Position, Record, Start
 from headrace.stream.aws import AwsAccess, AwsSettings
 from headrace.stream.sources import ShardReader
-from headrace.stream.sources.kinesis import Kinesis, RecordFacts, server_time
+from headrace.stream.sources.asking import server_time
+from headrace.stream.sources.kinesis import Kinesis, RecordFacts
 from tests.support.aws import REGION, Stream, client, make_stream
 from tests.support.servers import free_port
 

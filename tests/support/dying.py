@@ -19,13 +19,14 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from aiobotocore.session import get_session
 from botocore.loaders import JSONFileLoader
 
 from headrace import cli, run
-from headrace.stream import mapping, poller, windows
+from headrace.stream import mapping, settings, windows
 from headrace.stream.destinations.s3 import S3Bucket
 from headrace.stream.destinations.sqs import SqsQueue
 from headrace.stream.functions.http import HttpFunction
@@ -96,7 +97,7 @@ def _known(do: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]
 
 def install() -> None:
     """Puts the fault points in; the pace at the tip and the patience with windows are made short."""
-    poller.POLL_INTERVAL = 0.1
+    settings.KINESIS = replace(settings.KINESIS, poll_interval=0.1)
     windows.IDLE_GRACE = 0.05
     vars_of: list[tuple[Any, str]] = [
         (HttpFunction, "invoke"), (SqsQueue, "publish"), (S3Bucket, "publish"), (SqliteStore, "save"), (SqliteStore, "pin"),

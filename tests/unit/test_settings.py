@@ -11,7 +11,7 @@ from headrace.stream.encodings import LAMBDA_EVENT
 from headrace.stream.report import Origin
 from headrace.stream.retry import RetryPolicy
 from headrace.stream.settings import Delivery, delivery_of, read_limit
-from tests.support.mappings import ACCOUNT, KINESIS, filters, manifest, on_failure
+from tests.support.mappings import ACCOUNT, DYNAMODB, KINESIS, filters, manifest, on_failure
 
 
 def delivery(**properties: Any) -> Delivery:
@@ -58,6 +58,17 @@ def test_a_destination_is_waited_for_as_its_terms_say(terms: dict[str, Any], pat
     assert (policy.has_destination, policy.delivery_patience) == (True, patience)
 
 
+@pytest.mark.parametrize(("source", "seconds"), [("kinesis", 1.0), ("dynamodb", 0.25)])
+def test_a_shards_tip_is_read_as_often_as_lambda_does(source: str, seconds: float) -> None:
+    """Contract B.1."""
+    assert delivery_of(parse_mapping(manifest(source))).poll_interval == seconds
+
+
+def test_failure_records_of_a_dynamodb_stream_are_its_own() -> None:
+    origin = delivery_of(parse_mapping(manifest("dynamodb"))).origin
+    assert (origin.stream_arn, origin.batch_info, origin.whole_seconds) == (DYNAMODB, "DDBStreamBatchInfo", True)
+
+
 def test_failure_records_tell_the_functions_arn_and_the_stream() -> None:
     assert delivery().origin == Origin(f"arn:aws:lambda:{ACCOUNT}:function:orders", KINESIS, "")
     uid = "0b1c2d3e-0000-1111-2222-333344445555"
@@ -86,6 +97,15 @@ def test_filters_are_those_of_a_kinesis_stream() -> None:
     event = b'{"kinesis":{"data":"eyJraW5kIjoib3JkZXIifQ=="}}'
     assert kept.keeps(event)
     assert not kept.keeps(b'{"kinesis":{"data":"e30="}}')
+
+
+def test_filters_of_a_dynamodb_stream_ask_for_attributes_and_for_what_happened() -> None:
+    wanted = '{"eventName":["MODIFY"],"dynamodb":{"NewImage":{"n":{"N":["101"]}}}}'
+    kept = delivery_of(parse_mapping(manifest("dynamodb", filterCriteria=filters(wanted)))).filter
+    assert kept is not None
+    assert kept.keeps(b'{"eventName":"MODIFY","dynamodb":{"NewImage":{"n":{"N":"101"}}}}')
+    assert not kept.keeps(b'{"eventName":"MODIFY","dynamodb":{"NewImage":{"n":{"N":"102"}}}}')
+    assert not kept.keeps(b'{"eventName":"INSERT","dynamodb":{"NewImage":{"n":{"N":"101"}}}}')
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,12 @@ from headrace.stream.retry import RetryPolicy
 from headrace.stream.settings import Delivery
 from tests.support.records import record, records
 
-REAL_POLL_INTERVAL = poller.POLL_INTERVAL
 OK = Response(200, {}, b"null")
 ERROR = Response(200, {"x-amz-function-error": "Unhandled"}, b"{}")
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "POLL_INTERVAL", 0.001)
     monkeypatch.setattr(poller, "SOURCE_BACKOFF", 0.002)
 
 
@@ -141,11 +139,15 @@ class Bench:
     events: list[Event] = field(default_factory=list)
     pause: float = 0.001
     """Between two tries to store."""
+    pace: float = 0.001
+    """Between two reads at the tip."""
 
     async def run(self) -> bool:
         origin = Origin("arn:f", "arn:s", "")
         uid = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
-        delivery = Delivery(self.limits, self.policy, origin, uid, lambda_protocol=True, report_failures=False)
+        delivery = Delivery(
+            self.limits, self.policy, origin, uid, lambda_protocol=True, report_failures=False, poll_interval=self.pace
+        )
         observer = self.events.append
         writer = CheckpointWriter(self.store, "shard", Checkpoint(), observer, lambda _: self.pause, self.permit.leave)
         shard = poller.ShardPoller(
@@ -380,18 +382,13 @@ async def test_whatever_reading_meets_the_call_in_flight_goes_on() -> None:
 
 @pytest.mark.parametrize(("behind", "least", "most"), [(0.0, 3, 8), (1.0, 30, 10_000)], ids=["at the tip", "behind"])
 async def test_reading_keeps_its_pace_at_the_tip_and_makes_no_pause_while_behind(
-    behind: float, least: int, most: int, monkeypatch: pytest.MonkeyPatch
+    behind: float, least: int, most: int
 ) -> None:
     """Contract B.1, with seconds made short."""
-    monkeypatch.setattr(poller, "POLL_INTERVAL", 0.05)
-    bench = Bench(Reader([Polled(behind=behind) for _ in range(100_000)]))
+    bench = Bench(Reader([Polled(behind=behind) for _ in range(100_000)]), pace=0.05)
     running = asyncio.create_task(bench.run())
     await asyncio.sleep(0.3)
     reads = bench.reader.reads
     bench.permit.leave.set()
     assert not await running
     assert least <= reads <= most
-
-
-def test_the_pace_at_the_tip_is_one_read_a_second() -> None:
-    assert REAL_POLL_INTERVAL == 1.0

@@ -13,12 +13,12 @@ from tests.support.mappings import KINESIS, SOURCES, manifest, on_failure
 # What is not served yet
 
 
-@pytest.mark.parametrize("source", [source for source in SOURCES if source != "kinesis"])
+@pytest.mark.parametrize("source", [source for source in SOURCES if source not in {"kinesis", "dynamodb"}])
 def test_other_sources_are_not_served_yet(source: str) -> None:
     (sentence,) = unsupported(parse_mapping(manifest(source)))
     path = "selfManagedEventSource" if source == "kafka" else "eventSourceArn"
     assert sentence.startswith(f"spec.{path}: NotSupportedYet: ")
-    assert sentence.endswith("only Kinesis streams are served in this version")
+    assert sentence.endswith("only Kinesis streams and DynamoDB streams are served in this version")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,13 @@ def test_what_is_served_is_not_complained_about() -> None:
         kmsKeyArn="",
     )
     assert unsupported(parse_mapping(document)) == ()
+
+
+def test_dynamodb_streams_are_served_with_every_protocol() -> None:
+    for protocol in ("lambda", "http", "cloudevents"):
+        assert (
+            unsupported(parse_mapping(manifest("dynamodb", function={"url": "http://f", "protocol": protocol}))) == ()
+        )
 
 
 # Beside the clock and beside others

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from headrace.stream.settings import Delivery
     from headrace.stream.sources import ShardReader
 
-POLL_INTERVAL = 1.0
-"""Seconds from one read to the next at the tip (contract B.1)."""
 FILTERED_AT_A_TIME = 100
 """Records that are filtered before others get their turn."""
 SOURCE_BACKOFF = 10.0
@@ -71,6 +69,7 @@ class ShardPoller:
         self._shard_id = shard_id
         delivery = replace(delivery, origin=replace(delivery.origin, shard_id=shard_id))
         self._filter = delivery.filter
+        self._poll_interval = delivery.poll_interval
         self._deliver = BatchDelivery(shard_id, delivery, function, destination, observer, permit)
         self._reader = reader
         self._checkpoints = checkpoints
@@ -136,7 +135,7 @@ class ShardPoller:
             if polled.ended:
                 return
             if not polled.behind:
-                await asyncio.sleep(max(0.0, POLL_INTERVAL - (time.monotonic() - began)))
+                await asyncio.sleep(max(0.0, self._poll_interval - (time.monotonic() - began)))
 
     async def _add(self, polled: Polled) -> None:
         """Filters what was read and shares it out among the lanes; what no filter matches is decided by that."""

@@ -12,12 +12,12 @@ import orjson
 
 from headrace.stream import windows
 from headrace.stream.encodings import LAMBDA_EVENT
-from headrace.stream.instants import instant, moment
+from headrace.stream.instants import instant, moment, whole_instant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headrace.records import Batch, Window
+    from headrace.records import Batch, Record, Window
     from headrace.stream.encodings import Encoding
     from headrace.stream.retry import Discard
 
@@ -30,6 +30,8 @@ class Origin:
     stream_arn: str
     shard_id: str
     batch_info: str = "KinesisBatchInfo"
+    whole_seconds: bool = False
+    """Whether arrivals are told in whole seconds, as DynamoDB has them, or in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +96,18 @@ def _document(origin: Origin, discard: Discard, request_id: str) -> dict[str, An
     document |= {
         "version": "1.0",
         "timestamp": instant(discard.at),
-        origin.batch_info: {"shardId": origin.shard_id, **_extent(discard.records), "streamArn": origin.stream_arn},
+        origin.batch_info: {
+            "shardId": origin.shard_id,
+            **_extent(origin, discard.records),
+            "streamArn": origin.stream_arn,
+        },
     }
     if discard.window is not None:
         document["timeWindowInfo"] = _window_info(discard.window)
     return document
 
 
-def _extent(records: Batch) -> dict[str, Any]:
+def _extent(origin: Origin, records: Batch) -> dict[str, Any]:
     """From which record to which; the final call of a tumbling window has none (B.7)."""
     if not records:
         return {}
@@ -109,10 +115,14 @@ def _extent(records: Batch) -> dict[str, Any]:
     return {
         "startSequenceNumber": first.sequence_number,
         "endSequenceNumber": last.sequence_number,
-        "approximateArrivalOfFirstRecord": instant(first.arrival),
-        "approximateArrivalOfLastRecord": instant(last.arrival),
+        "approximateArrivalOfFirstRecord": _arrival(origin, first),
+        "approximateArrivalOfLastRecord": _arrival(origin, last),
         "batchSize": len(records),
     }
+
+
+def _arrival(origin: Origin, record: Record) -> str:
+    return whole_instant(int(record.arrival)) if origin.whole_seconds else instant(record.arrival)
 
 
 def _window_info(window: Window) -> dict[str, Any]:

@@ -5,20 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headrace.arns import SourceKind
 from headrace.filter_patterns import DataKey
 from headrace.stream.batching import BatchLimits
 from headrace.stream.encodings import LAMBDA_EVENT
 from headrace.stream.filtering import Filter, compile_filters
-from headrace.stream.functions.cloudevents import KINESIS_CLOUDEVENTS
+from headrace.stream.functions.cloudevents import DYNAMODB_CLOUDEVENTS, KINESIS_CLOUDEVENTS
 from headrace.stream.report import Origin
 from headrace.stream.retry import DROP_PATIENCE, RetryPolicy
 
 if TYPE_CHECKING:
     from headrace.spec import EventSourceMapping, EventSourceMappingSpec
+    from headrace.stream.encodings import Encoding
 
 LEAST_READ = 1_000
 MOST_READ = 10_000
 """Bounds of how many records one read asks for; a read holds at most 10 MB all the same (contract B.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTraits:
+    """What sets the records of one kind of stream apart from those of another.
+
+    `poll_interval` is the seconds from one read to the next at a shard's tip (contract B.1), `batch_info` the key of a
+    failure record's extent, whose arrivals have whole seconds with `whole_seconds` (C.1).
+    """
+
+    data_key: DataKey
+    cloudevents: Encoding
+    poll_interval: float
+    batch_info: str
+    whole_seconds: bool = False
+
+
+KINESIS = StreamTraits(DataKey.KINESIS, KINESIS_CLOUDEVENTS, 1.0, "KinesisBatchInfo")
+DYNAMODB = StreamTraits(DataKey.DYNAMODB, DYNAMODB_CLOUDEVENTS, 0.25, "DDBStreamBatchInfo", whole_seconds=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +56,36 @@ class Delivery:
     """Lanes a shard has: `parallelizationFactor`."""
     filter: Filter | None = None
     """What records must match, None for all of them."""
+    poll_interval: float = KINESIS.poll_interval
+    """Seconds from one read of a shard to the next at its tip."""
 
 
 def delivery_of(mapping: EventSourceMapping) -> Delivery:
     """The settings of every batch; the origin's shard is filled in by the shard that handles it."""
     spec = mapping.spec
+    traits = DYNAMODB if mapping.source_kind is SourceKind.DYNAMODB else KINESIS
     return Delivery(
         limits=BatchLimits(
             size=spec.resolved_batch_size,
             window=spec.resolved_batching_window,
             maximum_age=spec.maximum_record_age,
-            encoding=KINESIS_CLOUDEVENTS if spec.function.protocol == "cloudevents" else LAMBDA_EVENT,
+            encoding=traits.cloudevents if spec.function.protocol == "cloudevents" else LAMBDA_EVENT,
             tumbling=spec.tumbling_window_in_seconds,
         ),
         policy=retry_policy(spec),
-        origin=Origin(function_arn=mapping.function_arn, stream_arn=spec.event_source_arn or "", shard_id=""),
+        origin=Origin(
+            function_arn=mapping.function_arn,
+            stream_arn=spec.event_source_arn or "",
+            shard_id="",
+            batch_info=traits.batch_info,
+            whole_seconds=traits.whole_seconds,
+        ),
         mapping_uid=mapping.resolved_uid,
         lambda_protocol=spec.function.protocol == "lambda",
         report_failures="ReportBatchItemFailures" in spec.function_response_types,
         factor=spec.parallelization_factor,
-        filter=compile_filters(spec.filter_patterns, DataKey.KINESIS),
+        filter=compile_filters(spec.filter_patterns, traits.data_key),
+        poll_interval=traits.poll_interval,
     )
 
 

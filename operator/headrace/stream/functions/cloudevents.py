@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "application/cloudevents-batch+json"
 TYPE = "aws.kinesis.record"
 """`type` of every event: what happened, a record in a stream. It changes when the event's shape does."""
+CHANGE_TYPE = "aws.dynamodb.record"
+"""The same for a change of an item."""
 
 
 def from_kinesis(record: Record) -> bytes:
@@ -45,4 +47,29 @@ def from_kinesis(record: Record) -> bytes:
 
 
 KINESIS_CLOUDEVENTS = Encoding(b"[", b"]", from_kinesis)
+"""A JSON array of CloudEvents."""
+
+
+def from_dynamodb(record: Record) -> bytes:
+    """The CloudEvent of a change of a table's item, made of the record's JSON in the Lambda event (contract D.2).
+
+    `partitionkey` is the item's primary key as JSON, `data` the whole of the record as the Lambda event has it.
+    """
+    event = orjson.loads(record.event)
+    return orjson.dumps(
+        {
+            "specversion": "1.0",
+            "id": event["eventID"],
+            "source": event["eventSourceARN"],
+            "type": CHANGE_TYPE,
+            "time": instant(record.arrival),
+            "partitionkey": record.key,
+            "sequencenumber": record.sequence_number,
+            "datacontenttype": "application/json",
+            "data": orjson.Fragment(record.event),
+        }
+    )
+
+
+DYNAMODB_CLOUDEVENTS = Encoding(b"[", b"]", from_dynamodb)
 """A JSON array of CloudEvents."""

@@ -59,7 +59,7 @@ class Source(Protocol):
 def open_source(mapping: EventSourceMapping, aws: AwsSettings) -> Source:
     """The source that a mapping names; makes no call yet. Raises InvalidMapping for one that nothing serves."""
     # Each source is imported when it is used: brokers bring clients of their own.
-    from headrace.stream.sources import kinesis  # noqa: PLC0415
+    from headrace.stream.sources import dynamodb, kinesis  # noqa: PLC0415
 
     spec = mapping.spec
     access = AwsAccess(aws, spec.aws.endpoint_url, spec.aws.role_arn)
@@ -67,5 +67,8 @@ def open_source(mapping: EventSourceMapping, aws: AwsSettings) -> Source:
         case SourceKind.KINESIS:
             facts = kinesis.RecordFacts(spec.event_source_arn or "", mapping.region, mapping.invoke_identity_arn)
             return kinesis.Kinesis(facts, access, read_limit=read_limit(spec.resolved_batch_size))
+        case SourceKind.DYNAMODB:
+            stream = dynamodb.StreamFacts(spec.event_source_arn or "", mapping.region)
+            return dynamodb.DynamoDBStream(stream, access, read_limit=read_limit(spec.resolved_batch_size))
         case kind:
             raise InvalidMapping(f"spec.eventSourceArn: {kind} is not served yet")

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from botocore.exceptions import ClientError
 
-from headrace.errors import Reason, SourceError, Throttled
+from headrace.errors import Reason, SourceError
 from headrace.records import After, Gap, Polled, Position, Record, Shard, Start
 from headrace.stream.answers import YEAR_10000
-from headrace.stream.aws import FAILURES, MALFORMED, AwsAccess, Client, reason_of
+from headrace.stream.aws import FAILURES, AwsAccess, Client
+from headrace.stream.sources.asking import ADVICE, UNKNOWN, code_of, server_time, source_error, understanding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from headrace.records import Batch
 
@@ -32,17 +31,10 @@ ITERATOR_LIFE = 300.0
 """Seconds an iterator lives. A place held for longer may have been overtaken by the stream's retention."""
 PROBES = 5
 """Reads in which a shard's oldest record is looked for: one may be empty although more follows."""
-_UNKNOWN = frozenset({Reason.NOT_FOUND, Reason.REJECTED})
-"""How a sequence number is refused that is not there any more (and a stream that is not)."""
 
 _ADVICE = {
-    Reason.NOT_FOUND: "create it, or correct spec.eventSourceArn",
+    **ADVICE,
     Reason.ACCESS_DENIED: "allow kinesis:ListShards, DescribeStreamSummary, GetShardIterator and GetRecords on it",
-    Reason.INVALID_CREDENTIALS: "give the poller valid AWS credentials",
-    Reason.UNREACHABLE: "check the network and the endpoint",
-    Reason.THROTTLED: "reads go on more slowly",
-    Reason.REJECTED: "check spec.eventSourceArn",
-    Reason.SERVICE_ERROR: "it is tried again",
 }
 
 
@@ -71,13 +63,9 @@ class Kinesis:
             async with asyncio.timeout(READ_TIMEOUT):  # the client's own time-out is that of each read
                 return await self._client.call(operation, **arguments)
         except FAILURES as error:
-            if _code(error) == "ExpiredIteratorException":
+            if code_of(error) == "ExpiredIteratorException":
                 raise
-            reason, words = reason_of(error)
-            message = f"{self._facts.stream_arn}: {words}; {_ADVICE[reason]}"
-            if reason is Reason.THROTTLED:
-                raise Throttled(message) from error
-            raise SourceError(reason, message) from error
+            raise source_error(self._facts.stream_arn, error, _ADVICE) from error
 
     async def shards(self) -> Sequence[Shard]:
         """ListShards, page after page."""
@@ -85,7 +73,7 @@ class Kinesis:
         found: list[Shard] = []
         while True:
             answer = await self.call("list_shards", **arguments)
-            with understanding(self._facts):
+            with understanding(self._facts.stream_arn, "Kinesis"):
                 found += [_shard(entry) for entry in answer["Shards"]]
             if not answer.get("NextToken"):
                 return found
@@ -94,7 +82,7 @@ class Kinesis:
     async def created(self) -> float | None:
         """StreamCreationTimestamp, of DescribeStreamSummary: 20 calls a second are allowed an account."""
         answer = await self.call("describe_stream_summary", StreamARN=self._facts.stream_arn)
-        with understanding(self._facts):
+        with understanding(self._facts.stream_arn, "Kinesis"):
             summary = answer["StreamDescriptionSummary"]
             made, hours = summary.get("StreamCreationTimestamp"), summary.get("RetentionPeriodHours")
             self._created = round(made.timestamp(), 3) if made is not None else None
@@ -105,7 +93,7 @@ class Kinesis:
         """The server's time."""
         before = time.time()
         answer = await self.call("describe_stream_summary", StreamARN=self._facts.stream_arn)
-        with understanding(self._facts):
+        with understanding(self._facts.stream_arn, "Kinesis"):
             return server_time(answer["ResponseMetadata"]["HTTPHeaders"].get("date"), before)
 
     def reader(self, shard_id: str, position: Position) -> KinesisReader:
@@ -160,7 +148,7 @@ class KinesisReader:
             except ClientError as error:
                 self._iterator = None
                 raise SourceError(Reason.REJECTED, f"{self._facts.stream_arn}: a fresh iterator had expired") from error
-        with understanding(self._facts):
+        with understanding(self._facts.stream_arn, "Kinesis"):
             records = to_records(answer["Records"], self._shard_id, self._facts)
             behind = (answer.get("MillisBehindLatest") or 0) / 1000
             following = answer.get("NextShardIterator") or None
@@ -187,7 +175,7 @@ class KinesisReader:
         try:
             return await self._records_from(self._iterator, self._limit)
         except SourceError as error:
-            if error.reason in _UNKNOWN:
+            if error.reason in UNKNOWN:
                 self._iterator, self._doubtful = None, True
             raise
 
@@ -203,7 +191,7 @@ class KinesisReader:
         try:
             self._iterator = await self._iterator_at(position)
         except SourceError as error:
-            if error.reason not in _UNKNOWN:
+            if error.reason not in UNKNOWN:
                 raise
             await self._confirm()
             await self._open_at_oldest(position)
@@ -226,7 +214,7 @@ class KinesisReader:
         iterator: str | None = await self._iterator_at(Start())
         for _ in range(PROBES):
             answer = await self._records_from(iterator, 1)
-            with understanding(self._facts):
+            with understanding(self._facts.stream_arn, "Kinesis"):
                 if answer["Records"]:
                     return to_records(answer["Records"][:1], self._shard_id, self._facts)[0]
                 iterator = answer.get("NextShardIterator")
@@ -246,23 +234,13 @@ class KinesisReader:
         answer = await self._source.call(
             "get_shard_iterator", ShardId=self._shard_id, StreamARN=self._facts.stream_arn, **where
         )
-        with understanding(self._facts):
+        with understanding(self._facts.stream_arn, "Kinesis"):
             return str(answer["ShardIterator"])
 
     async def _records_from(self, iterator: str | None, limit: int) -> Any:
         return await self._source.call(
             "get_records", ShardIterator=iterator, Limit=limit, StreamARN=self._facts.stream_arn
         )
-
-
-@contextmanager
-def understanding(facts: RecordFacts) -> Iterator[None]:
-    """An answer that is not in Kinesis's form is a fault of what stands in for it: SourceError."""
-    try:
-        yield
-    except MALFORMED as error:
-        sentence = f"{facts.stream_arn}: the answer is not in Kinesis's form; check the endpoint"
-        raise SourceError(Reason.SERVICE_ERROR, sentence) from error
 
 
 def iterator_arguments(position: Position) -> dict[str, Any]:
@@ -306,18 +284,6 @@ def _constants(facts: RecordFacts) -> dict[str, str]:
     }
 
 
-def server_time(date: str | None, before: float) -> float:
-    """The server's time when it answered, from its Date header, which has whole seconds only.
-
-    Where the local clock, read before the call, agrees with it, the local one's fraction is taken; else the header's
-    second, so that what is written from now on is never older than the answer. Without a header the local clock serves.
-    """
-    if date is None:
-        return before
-    second = parsedate_to_datetime(date).timestamp()
-    return before if second - 1 <= before < second + 1 else second
-
-
 def _shard(entry: Mapping[str, Any]) -> Shard:
     parents = (entry.get("ParentShardId"), entry.get("AdjacentParentShardId"))
     return Shard(entry["ShardId"], tuple(parent for parent in parents if parent))
@@ -325,7 +291,3 @@ def _shard(entry: Mapping[str, Any]) -> Shard:
 
 def _child(entry: Mapping[str, Any]) -> Shard:
     return Shard(entry["ShardId"], tuple(entry.get("ParentShards") or ()))
-
-
-def _code(error: BaseException) -> str:
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
