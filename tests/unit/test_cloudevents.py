@@ -13,8 +13,9 @@ from headrace.records import Record
 from headrace.spec import parse_mapping
 from headrace.stream.batching import EVENT_LIMIT, BatchLimits, Buffer
 from headrace.stream.encodings import LAMBDA_EVENT
-from headrace.stream.functions.cloudevents import KINESIS_CLOUDEVENTS, from_kinesis
+from headrace.stream.functions.cloudevents import DYNAMODB_CLOUDEVENTS, KINESIS_CLOUDEVENTS, from_kinesis
 from headrace.stream.settings import delivery_of
+from headrace.stream.sources import dynamodb
 from headrace.stream.sources.kinesis import RecordFacts, to_records
 from tests.support.mappings import manifest
 
@@ -61,12 +62,32 @@ def test_a_batch_is_an_array_in_the_order_of_the_stream() -> None:
     assert [event["sequencenumber"] for event in body] == ["1", "2"]
 
 
+def test_a_change_of_an_item_becomes_one_event_that_holds_all_of_it() -> None:
+    arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/t/stream/2026-01-02T03:04:05.678"
+    change = {"ApproximateCreationDateTime": 1573691884.0, "Keys": {"id": {"N": "7"}}, "SequenceNumber": "42"}
+    entry = {"eventID": "e", "eventName": "REMOVE", "eventVersion": "1.1", "awsRegion": "eu-west-1", "dynamodb": change}
+    (record,) = dynamodb.to_records([entry], dynamodb.StreamFacts(arn, "eu-west-1"))
+    (event,) = orjson.loads(DYNAMODB_CLOUDEVENTS.encode((record,)))
+    assert event == {
+        "specversion": "1.0",
+        "id": "e",
+        "source": arn,
+        "type": "aws.dynamodb.record",
+        "time": "2019-11-14T00:38:04.000Z",
+        "partitionkey": '{"id":{"N":"7"}}',
+        "sequencenumber": "42",
+        "datacontenttype": "application/json",
+        "data": orjson.loads(record.event),
+    }
+
+
 def test_the_protocol_decides_how_a_batch_is_sent() -> None:
-    def encoding_of(protocol: str) -> object:
-        mapping = parse_mapping(manifest(function={"url": "http://f", "protocol": protocol}))
+    def encoding_of(protocol: str, source: str = "kinesis") -> object:
+        mapping = parse_mapping(manifest(source, function={"url": "http://f", "protocol": protocol}))
         return delivery_of(mapping).limits.encoding
 
     assert encoding_of("cloudevents") is KINESIS_CLOUDEVENTS
+    assert encoding_of("cloudevents", "dynamodb") is DYNAMODB_CLOUDEVENTS
     assert encoding_of("lambda") is encoding_of("http") is LAMBDA_EVENT
 
 

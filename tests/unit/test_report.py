@@ -59,6 +59,25 @@ def test_the_record_is_the_one_aws_writes() -> None:
     }
 
 
+def test_the_record_of_a_dynamodb_stream_has_its_own_name_and_whole_seconds() -> None:
+    """Contract C.1; a second that has begun is told, not the nearest one."""
+    origin = Origin("arn:f", "arn:s", "shardId-0", "DDBStreamBatchInfo", whole_seconds=True)
+    batch = records(1, 2, arrival=1573691884.9)
+    discard = Discard(batch, Condition.RETRY_ATTEMPTS_EXHAUSTED, 3, None, batch, at=1573691886.021)
+    written = orjson.loads(failure_record(origin, discard, "id-1", NAME).message())
+    assert "KinesisBatchInfo" not in written
+    assert written["timestamp"] == "2019-11-14T00:38:06.021Z"
+    assert written["DDBStreamBatchInfo"] == {
+        "shardId": "shardId-0",
+        "startSequenceNumber": "1",
+        "endSequenceNumber": "2",
+        "approximateArrivalOfFirstRecord": "2019-11-14T00:38:04Z",
+        "approximateArrivalOfLastRecord": "2019-11-14T00:38:04Z",
+        "batchSize": 2,
+        "streamArn": "arn:s",
+    }
+
+
 def test_a_partial_failure_has_a_null_function_error() -> None:
     written = document(Condition.RETRY_ATTEMPTS_EXHAUSTED, Failed(FailureKind.PARTIAL, None))
     assert written["responseContext"] == {"statusCode": 200, "executedVersion": "$LATEST", "functionError": None}
