@@ -22,7 +22,7 @@ ROWS = [
         core_only=OLD),
     Row(name="36d", claim="age −1: however old, it is delivered", rule="B.5", puts=(Put("1", -700_000.0),),
         answer=always(OK), then="[1]✓", core_only=OLD),
-    Row(name="36e", claim="at exactly its maximum age a record is too old", rule="B.5", spec=AGE_60,
+    Row(name="36e", kinesis_only="its times have whole seconds", claim="at exactly its maximum age a record is too old", rule="B.5", spec=AGE_60,
         puts=(Put("1", -60.0), Put("2", -59.5)), answer=always(OK), then="→D{AGE,1..1,n1,c1,-} [2]✓", core_only=OLD),
     Row(name="38", claim="calls only while the record is young enough", rule="K.4, B.5", spec=AGE_60,
         answer=always(ERROR), then="[1]✗×6 →D{AGE,1..1,n1,c6,-}", at=(0, 1, 3, 7, 15, 31), core_only=WAITS,

@@ -30,6 +30,7 @@ NOT_CONNECTED = without(NoResponse(Fault.NOT_CONNECTED, "refused"), "E")
 ANSWER_TOO_LARGE = without(NoResponse(Fault.TOO_LARGE, "over 6 MB"), "✗")
 FAULTS = "a fault of the network; tests/contract/test_http_function.py makes it over sockets"
 FAILED = "PROBLEM: Function call failed"
+ITEMS = "an item has at most 400 KB, and no base64 around it"
 MEGABYTE = "m" * 1_000_000
 RIE_ERROR = '{"errorMessage":"boom","errorType":"ValueError"}'
 
@@ -75,11 +76,11 @@ ROWS = [
     Row(name="9", claim="a function that is away discards nothing before the age does", rule="K.1, B.5",
         spec={"maximumRetryAttempts": 0, "maximumRecordAgeInSeconds": 60}, answer=always(UNAVAILABLE),
         then="[1]E×6 →D{AGE,1..1,n1,c1,-}", at=(0, 1, 3, 7, 15, 31), result="PROBLEM: HTTP 503", core_only=WAITS),
-    Row(name="10", claim="a record over 6 MB alone is refused unsent, spends its retries, and the next goes on",
+    Row(name="10", kinesis_only=ITEMS, claim="a record over 6 MB alone is refused unsent, spends its retries, and the next goes on",
         rule="K.1, B.2", spec={"maximumRetryAttempts": 2}, puts=(Put("1"), Put("m" * 5_000_000), Put("3")),
         answer=always(OK), then="[1]✓ →D{RAE,2..2,n1,c3,-} [3]✓", unsent=3,
         core_only="an emulator takes no record that large"),
-    Row(name="11", claim="a batch closes at 6 MB of event, base64 counted", rule="K.1, B.2", spec={"batchSize": 100},
+    Row(name="11", kinesis_only=ITEMS, claim="a batch closes at 6 MB of event, base64 counted", rule="K.1, B.2", spec={"batchSize": 100},
         puts=(Put(MEGABYTE),) * 10, answer=always(OK), then="[1..4]✓ [5..8]✓ [9,10]✓"),
     Row(name="12", claim="a window is waited for while there is room", rule="K.1, B.2",
         spec={"batchSize": 10, "maximumBatchingWindowInSeconds": 5}, puts=puts(3), answer=always(OK), then="[1,2,3]✓",
@@ -102,7 +103,7 @@ ROWS = [
         spec={"startingPosition": "LATEST"}, puts=(Put("1", -5.0), Put("2", 3.0)), answer=always(OK), then="[2]✓",
         core_only="needs a record after the start; tests/integration/test_run.py plays it",
         ours="LATEST is pinned to a time at the first start and kept over restarts"),
-    Row(name="15", claim="AT_TIMESTAMP: the first record that arrived then or later", rule="K.1, B.1",
+    Row(name="15", kinesis_only="DynamoDB streams have no AT_TIMESTAMP", claim="AT_TIMESTAMP: the first record that arrived then or later", rule="K.1, B.1",
         spec={"startingPosition": "AT_TIMESTAMP", "startingPositionTimestamp": EPOCH - 10},
         puts=(Put("1", -20.0), Put("2", -10.0), Put("3", -5.0)), answer=always(OK), then="[2,3]✓",
         core_only="its time is that of the virtual clock"),

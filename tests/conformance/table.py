@@ -24,6 +24,7 @@ Answer = Callable[[Seen], Answered]
 RBIF = {"functionResponseTypes": ["ReportBatchItemFailures"]}
 BISECT = {"bisectBatchOnFunctionError": True}
 WAITS = "its times are part of the claim, and take up to minutes"
+INFOS = {"kinesis": "KinesisBatchInfo", "dynamodb": "DDBStreamBatchInfo"}
 CONDITIONS = {"RetryAttemptsExhausted": "RAE", "RecordAgeExceeded": "AGE"}
 
 
@@ -59,6 +60,10 @@ class Row:
     """LastProcessingResult; None where it is no part of the claim."""
     seconds: float = 100.0
     core_only: str = ""
+    kinesis_only: str = ""
+    """Why it is no row of DynamoDB Streams."""
+    source: str = "kinesis"
+    """kinesis or dynamodb."""
     destination: str | None = "sqs"
     """sqs, sns, s3 or none."""
     away_until: float = float("-inf")
@@ -135,7 +140,7 @@ def call_key(seen: Seen) -> tuple[object, ...]:
 
 def discard_step(document: Mapping[str, Any], position: Callable[[str], int], scale: Scale = VIRTUAL) -> str:
     """A failure record in the notation; `position` is a sequence number's place in what was put."""
-    context, info = document["requestContext"], document["KinesisBatchInfo"]
+    context, info = document["requestContext"], batch_info(document)
     parts = [CONDITIONS[context["condition"]]]
     if "startSequenceNumber" in info:
         parts.append("..".join(str(position(info[f"{end}SequenceNumber"])) for end in ("start", "end")))
@@ -150,6 +155,21 @@ def discard_step(document: Mapping[str, Any], position: Callable[[str], int], sc
         flags = window_flags(window)
         parts.append("win" + scale.bounds(window["window"]) + "".join(f"/{flag}" for flag in flags))
     return f"→D{{{','.join(parts)}}}"
+
+
+def batch_info(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The extent of a failure record, whatever it came from."""
+    (found,) = (value for name, value in document.items() if name in INFOS.values())
+    return dict(found)
+
+
+def info_faults(row: Row, document: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the name and the times of a failure record's extent (contract C.1)."""
+    if INFOS[row.source] not in document:
+        return [f"no {INFOS[row.source]}"]
+    form = r".*T\d\d:\d\d:\d\d" + (r"Z" if row.source == "dynamodb" else r"\.\d{3}Z")
+    times = {name: value for name, value in batch_info(document).items() if name.startswith("approximateArrival")}
+    return [f"{name} is {value}" for name, value in times.items() if not re.fullmatch(form, value)]
 
 
 def window_flags(window: Mapping[str, Any]) -> list[str]:
@@ -268,7 +288,7 @@ def object_faults(key: str, body: Mapping[str, Any], event: Mapping[str, Any]) -
     if found is None:
         return [f"the key is {key}"]
     time = body["timestamp"][:19].replace(":", ".")
-    wanted = (body["KinesisBatchInfo"]["shardId"], time[:10].replace("-", "/"), time)
+    wanted = (batch_info(body)["shardId"], time[:10].replace("-", "/"), time)
     faults = [] if found.groups() == wanted else [f"the key is not of {wanted}: {key}"]
     if not isinstance(body["payload"], str) or json.loads(body["payload"]) != event:
         faults.append(f"the payload is no text of the last event: {body['payload']!r}")

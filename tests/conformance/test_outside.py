@@ -1,6 +1,6 @@
 """Rows as a function and a queue see them: every row a mapping, all in one `headrace run`, on each emulator.
 
-The source is the emulator's; queues, topics and buckets are always ministack's. Tumbling windows are two seconds wide
+The source is the emulator's, `dynamodb` a table's stream on ministack; queues, topics and buckets are always ministack's. Tumbling windows are two seconds wide
 instead of the row's minute, and records are put just behind the start of theirs.
 """
 
@@ -19,8 +19,9 @@ import pytest
 from aiohttp import web
 
 from headrace.stream.functions import Response
-from tests.conformance.rows import RESHARDED, ROWS, proofs
+from tests.conformance.rows import ALL, RESHARDED, proofs
 from tests.conformance.table import (
+    INFOS,
     VIRTUAL,
     Row,
     Scale,
@@ -28,6 +29,7 @@ from tests.conformance.table import (
     call_step,
     counts_of,
     discard_step,
+    info_faults,
     object_faults,
     same_order,
     window_of,
@@ -37,13 +39,14 @@ from tests.support.aws import Stream, make_stream
 from tests.support.function import RecordedCall, RecordingFunction
 from tests.support.headrace import mapping, on_failure, run, write
 from tests.support.places import Place, StoredObject, place_with
+from tests.support.tables_with_streams import Table, make_table
 from tests.support.world import Seen
 
 pytestmark = pytest.mark.timeout(600)  # one fixture plays all rows of an emulator, with their real waits
 CASES = [
     (source, row)
-    for source in ("ministack", "kinesis-local")
-    for row in ROWS
+    for source in ("ministack", "kinesis-local", "dynamodb on ministack")
+    for row in ALL
     if source in proofs(row) and row.name not in RESHARDED
 ]
 WIDTH, ROWS_WIDTH = 2, 60
@@ -59,7 +62,7 @@ QUICK = {"initialSeconds": 0.02, "maximumSeconds": 0.1}
 class Played:
     """What a row came to."""
 
-    stream: Stream
+    stream: Stream | Table
     scale: Scale
     place_of_failures: Place | None
     calls: list[tuple[Seen, str, str]] = field(default_factory=list)
@@ -106,7 +109,7 @@ def played(
     if name not in all_played:
         all_played[name] = {}
         rows = [row for source, row in CASES if source == name]
-        source = ministack if name == "ministack" else request.getfixturevalue("kinesis_local")
+        source = request.getfixturevalue("kinesis_local") if name == "kinesis-local" else ministack
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # aiohttp's, about the megabytes that a row writes at once
             all_played[name] = asyncio.run(play(source, ministack, tmp_path_factory.mktemp("conformance"), rows))
@@ -116,13 +119,13 @@ def played(
 
 async def play(source: str, account: str, folder: Path, outside: list[Row]) -> dict[str, Played]:
     async with (
-        aws.client("kinesis", source) as kinesis,
+        aws.client("dynamodb" if outside[0].source == "dynamodb" else "kinesis", source) as writer,
         aws.client("sqs", account) as sqs,
         aws.client("sns", account) as sns,
         aws.client("s3", account) as s3,
         serving() as function,
     ):
-        prepared = await prepare(outside, kinesis, {"sqs": sqs, "sns": sns, "s3": s3})
+        prepared = await prepare(outside, writer, source, {"sqs": sqs, "sns": sns, "s3": s3})
         rows = {f"/{index}": pair for index, pair in enumerate(zip(outside, prepared, strict=True))}
 
         async def answer(call: RecordedCall) -> web.Response:
@@ -155,11 +158,11 @@ async def serving() -> AsyncIterator[RecordingFunction]:
         await runner.cleanup()
 
 
-async def prepare(rows: list[Row], kinesis: Any, clients: Mapping[str, Any]) -> list[Played]:
+async def prepare(rows: list[Row], writer: Any, url: str, clients: Mapping[str, Any]) -> list[Played]:
     """Streams with the rows' records, and places for what fails; rows beside others share their streams."""
     alone = [row for row in rows if not row.beside]
     creating = asyncio.Semaphore(CREATED_AT_A_TIME)
-    filled = await asyncio.gather(*(fill(row, kinesis, creating) for row in alone))
+    filled = await asyncio.gather(*(fill(row, writer, url, creating) for row in alone))
     streams = {row.name: pair for row, pair in zip(alone, filled, strict=True)}
     prepared = []
     for row in rows:
@@ -170,23 +173,27 @@ async def prepare(rows: list[Row], kinesis: Any, clients: Mapping[str, Any]) -> 
     return prepared
 
 
-async def fill(row: Row, kinesis: Any, creating: asyncio.Semaphore) -> tuple[Stream, Scale]:
+async def fill(row: Row, writer: Any, url: str, creating: asyncio.Semaphore) -> tuple[Stream | Table, Scale]:
     """A stream with the row's records; where windows are, every one in its own."""
     for _ in range(10):
         async with creating:
-            stream = await make_stream(kinesis)
-        if row.windows:
-            scale = await put_in_windows(row, stream)
-            if scale is not None:
-                return stream, scale
+            stream = await (make_table(writer) if row.source == "dynamodb" else make_stream(writer))
+        scale = await (put_in_windows(row, stream) if row.windows else put_all(row, stream))
+        if scale is None:
             continue
-        for put in row.puts:
-            await stream.put(put.data, key=put.key)
-        return stream, VIRTUAL
+        if isinstance(stream, Table):
+            await stream.learn(url)
+        return stream, scale
     raise AssertionError("the records of a window were never put within it")
 
 
-async def put_in_windows(row: Row, stream: Stream) -> Scale | None:
+async def put_all(row: Row, stream: Stream | Table) -> Scale | None:
+    for put in row.puts:
+        await stream.put(put.data, key=put.key)
+    return VIRTUAL
+
+
+async def put_in_windows(row: Row, stream: Stream | Table) -> Scale | None:
     """None when a record may have arrived beyond its window, as on a machine that was busy."""
     first = row.puts[0].at // ROWS_WIDTH
     begins = (time.time() // WIDTH + 1 - first) * WIDTH
@@ -249,6 +256,11 @@ def test_identical_batches_share_a_request_id_and_different_ones_do_not(row: Row
     assert len({next(iter(same)) for same in ids.values()}) == len(ids)
 
 
+@cases(lambda row: "→" in row.then)
+def test_failure_records_are_named_and_timed_as_their_source_has_it(row: Row, played: dict[str, Played]) -> None:
+    assert [fault for document in played[row.name].discards for fault in info_faults(row, document)] == []
+
+
 @cases(lambda row: row.windows)
 def test_calls_tell_their_window_and_state(row: Row, played: dict[str, Played]) -> None:
     one = played[row.name]
@@ -270,5 +282,5 @@ def test_an_object_has_its_place_and_the_last_event_as_text(row: Row, played: di
 @cases(lambda row: row.destination == "sns")
 def test_a_topics_message_is_the_document(row: Row, played: dict[str, Played]) -> None:
     (document,) = played[row.name].discards
-    members = {"requestContext", "responseContext", "version", "timestamp", "KinesisBatchInfo"}
+    members = {"requestContext", "responseContext", "version", "timestamp", INFOS[row.source]}
     assert set(document) == members

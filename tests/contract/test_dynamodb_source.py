@@ -172,7 +172,7 @@ async def test_an_endpoint_that_is_away_is_unreachable(fake: FakeTable) -> None:
 
 async def test_attribute_values_come_through_ministack_as_they_were_written(ministack: str) -> None:
     async with client("dynamodb", ministack) as dynamodb:
-        table = await make_table(dynamodb)
+        table = await make_table(dynamodb, "sk")
         written = {
             "pk": {"S": "ä"}, "sk": {"S": "1"}, "n": {"N": "-12.5"}, "b": {"B": b"\x00\xff"}, "none": {"NULL": True},
             "yes": {"BOOL": True}, "l": {"L": [{"N": "1"}, {"M": {"x": {"S": ""}}}]}, "ns": {"NS": ["1", "2"]},

@@ -12,6 +12,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from tests.support.items import sequence_number
+
 
 @dataclass(frozen=True)
 class RecordedCall:
@@ -25,11 +27,17 @@ class RecordedCall:
     @property
     def data(self) -> list[str]:
         """What the records hold, decoded."""
-        return [base64.b64decode(record["kinesis"]["data"]).decode() for record in self.event["Records"]]
+        return [_data_of(record) for record in self.event["Records"]]
 
     @property
     def sequence_numbers(self) -> list[str]:
-        return [record["kinesis"]["sequenceNumber"] for record in self.event["Records"]]
+        return [sequence_number(record) for record in self.event["Records"]]
+
+
+def _data_of(record: dict[str, Any]) -> str:
+    if "dynamodb" in record:
+        return str(record["dynamodb"]["NewImage"]["data"]["S"])
+    return base64.b64decode(record["kinesis"]["data"]).decode()
 
 
 Answer = Callable[[RecordedCall], web.StreamResponse | Awaitable[web.StreamResponse]]

@@ -27,7 +27,9 @@ from headrace.stream.health import NO_RECORDS, Health
 from headrace.stream.membership import Alone
 from headrace.stream.metrics import Counts, Metrics
 from headrace.stream.report import FailureRecord
+from headrace.stream.sources import dynamodb
 from headrace.stream.sources.kinesis import RecordFacts, to_records
+from tests.support.items import image_of, sequence_number
 from tests.support.virtual import EPOCH, Clock, run_virtually
 
 
@@ -200,14 +202,15 @@ class _Reader:
 
     def __init__(self, world: World, shard: Reshard, position: Position) -> None:
         self._world, self._shard = world, shard
-        facts = RecordFacts(world.spec["eventSourceArn"], "us-east-1", "arn:aws:iam::000000000000:role/headrace")
+        make = _change if ":dynamodb:" in world.spec["eventSourceArn"] else self._record
         self._left = [
-            self._record(number, put, facts)
+            (EPOCH + put.at, make(number, put, world.spec["eventSourceArn"]))
             for number, put in enumerate(world.puts, 1)
             if put.shard == shard.shard_id and _reaches(position, number, put)
         ]
 
-    def _record(self, number: int, put: Put, facts: RecordFacts) -> Record:
+    def _record(self, number: int, put: Put, arn: str) -> Record:
+        facts = RecordFacts(arn, "us-east-1", "arn:aws:iam::000000000000:role/headrace")
         entry = {
             "SequenceNumber": str(number),
             "PartitionKey": put.key,
@@ -219,9 +222,23 @@ class _Reader:
     async def read(self) -> Polled:
         await asyncio.sleep(0)
         now = self._world.clock.time()
-        here = [record for record in self._left if record.arrival <= now]
+        here = [record for arrival, record in self._left if arrival <= now]
         self._left = self._left[len(here) :]
         return Polled(tuple(here), ended=self._world.clock.now >= self._shard.closes and not self._left)
+
+
+def _change(number: int, put: Put, arn: str) -> Record:
+    image = image_of(put.data, put.key)
+    change = {
+        "ApproximateCreationDateTime": math.floor(EPOCH + put.at),
+        "Keys": {"pk": image["pk"]},
+        "NewImage": image,
+        "SequenceNumber": str(number),
+        "SizeBytes": len(put.data),
+        "StreamViewType": "NEW_IMAGE",
+    }
+    entry = {"eventID": f"{number:032x}", "eventName": "INSERT", "eventVersion": "1.1", "dynamodb": change}
+    return dynamodb.to_records([entry], dynamodb.StreamFacts(arn, "us-east-1"))[0]
 
 
 def _reaches(position: Position, number: int, put: Put) -> bool:
@@ -236,7 +253,7 @@ class _Function:
 
     async def invoke(self, call: Call) -> Response | NoResponse:
         world, event = self.world, orjson.loads(call.event)
-        numbers = tuple(record["kinesis"]["sequenceNumber"] for record in event["Records"])
+        numbers = tuple(map(sequence_number, event["Records"]))
         seen = Seen(len(world.calls), tuple(map(int, numbers)), numbers, event)
         answered = world.answer(seen)
         world.happened.append(Called(seen, answered.mark, world.clock.now, call.request_id, call.attempt))
