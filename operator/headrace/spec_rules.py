@@ -57,7 +57,7 @@ _SOURCE = (
     ),
     Rule(
         "eventSourceArn",
-        "names a DynamoDB table; what is needed is its stream, the table's LatestStreamArn, which ends in /stream/LABEL",
+        "names a DynamoDB table; what is needed is its stream, its LatestStreamArn, which ends in /stream/LABEL",
         lambda spec: spec.event_source_arn is not None and names_table(spec.event_source_arn),
         f"!has(self.eventSourceArn) || !{arn_matches(TABLE_PATTERN)}",
     ),

@@ -252,7 +252,9 @@ async def test_a_trimmed_place_goes_on_at_the_oldest_record_and_tells_the_gap(
     polled = await reader.read()
     assert data(polled.records) == ["4"]
     assert polled.gap == Gap(numbers[0], numbers[3], None, polled.records[0].arrival)
-    assert (await reader.read()).gap is None
+    fake.put("5")
+    polled = await reader.read()
+    assert (data(polled.records), polled.gap) == (["5"], None)
 
 
 async def test_a_gap_waits_for_the_page_that_shows_where_it_ends(fake: FakeTable, faked: DynamoDBStream) -> None:
@@ -304,35 +306,89 @@ async def test_an_unknown_number_within_the_shard_repeats_nothing_before_it(
     assert data(polled.records) == ["3"]
 
 
+async def test_a_number_that_is_refused_though_it_is_there_is_not_repeated(
+    fake: FakeTable, faked: DynamoDBStream
+) -> None:
+    numbers = fake.put("1", "2", "3")
+    fake.faults["GetShardIterator"].append(Refused("ValidationException"))
+    assert data((await faked.reader(fake.shard(0).shard_id, After(numbers[1])).read()).records) == ["3"]
+
+
 async def test_a_start_leaves_out_the_seconds_before_and_repeats_its_own(
     fake: FakeTable, faked: DynamoDBStream
 ) -> None:
     """Times are whole seconds: what was written within the second of the start may be from before it, or after."""
-    fake.put("a", at=99.0)
-    fake.put("b", at=100.0)
-    fake.put("c", at=101.0)
-    assert data(await read_all(faked.reader(fake.shard(0).shard_id, Start(100.9)))) == ["b", "c"]
+    now = float(int(time.time()))
+    for text, at in (("a", now - 1), ("b", now), ("c", now + 1)):
+        fake.put(text, at=at)
+    assert data(await read_all(faked.reader(fake.shard(0).shard_id, Start(now + 0.9)))) == ["b", "c"]
 
 
 async def test_once_begun_nothing_is_left_out_for_its_time(fake: FakeTable, faked: DynamoDBStream) -> None:
     """Creation times are approximate; the order of the shard is not."""
-    fake.put("a", at=100.0)
-    fake.put("b", at=99.0)
-    assert data(await read_all(faked.reader(fake.shard(0).shard_id, Start(100.0)))) == ["a", "b"]
+    now = float(int(time.time()))
+    fake.page_of_records = 2
+    for text, at in (("a", now), ("b", now - 1), ("c", now - 1)):
+        fake.put(text, at=at)
+    reader = faked.reader(fake.shard(0).shard_id, Start(now))
+    assert data((await reader.read()).records + (await reader.read()).records) == ["a", "b", "c"]
 
 
 async def test_leaving_out_holds_its_place_over_pages_and_expired_iterators(
     fake: FakeTable, faked: DynamoDBStream
 ) -> None:
     fake.page_of_records = 2
-    fake.put("1", "2", "3", at=50.0)
-    fake.put("4", at=100.0)
-    reader = faked.reader(fake.shard(0).shard_id, Start(100.0))
+    start = time.time()
+    fake.put("1", "2", "3", at=start - 50)
+    fake.put("4", at=start)
+    reader = faked.reader(fake.shard(0).shard_id, Start(start))
     first = await reader.read()
     assert first.records == ()
     assert first.behind > 0, "there is more to read, so this is not the tip"
     fake.faults["GetRecords"].append(Refused("ExpiredIteratorException"))
     assert data((await reader.read()).records) == ["4"]
+
+
+async def test_shards_that_ended_before_the_start_are_passed_by_and_their_children_read(
+    fake: FakeTable, faked: DynamoDBStream
+) -> None:
+    """A start at the tip does not read through the day that the stream keeps."""
+    start = time.time()
+    for hours in (12, 8, 4):
+        fake.put(*map(str, range(50)), at=start - hours * 3600)
+        fake.rotate()
+    fake.put("old", at=start - 61)
+    fake.put("new", at=start)
+    ids, found = list(fake.shards), list[Record]()
+    for shard_id, child in zip(ids, [*ids[1:], None], strict=True):
+        reader = faked.reader(shard_id, Start(start))
+        polled = await reader.read()
+        assert [one.shard_id for one in polled.children] == ([child] if child else [])
+        assert polled.ended == (child is not None)
+        found += polled.records
+    assert data(found) == ["new"]
+    assert [arguments["Limit"] for name, arguments in fake.calls if name == "GetRecords"] == [1, 1, 1, 1000]
+
+
+@pytest.mark.parametrize("began", [-59.0, 0.0, 5.0, None], ids=["hardly before", "at", "after", "with nothing yet"])
+async def test_a_shard_whose_child_did_not_clearly_begin_before_the_start_is_read(
+    fake: FakeTable, faked: DynamoDBStream, began: float | None
+) -> None:
+    start = float(int(time.time()))
+    fake.put("1", at=start)
+    fake.rotate()
+    if began is not None:
+        fake.put("2", at=start + began)
+    assert data((await faked.reader(fake.shard(0).shard_id, Start(start)).read()).records) == ["1"]
+
+
+async def test_a_start_that_is_older_than_the_stream_keeps_records_is_the_oldest_record(
+    fake: FakeTable, faked: DynamoDBStream
+) -> None:
+    fake.put("1", at=time.time() - 90_000)
+    reader = faked.reader(fake.shard(0).shard_id, Start(time.time() - 86_500))
+    assert data((await reader.read()).records) == ["1"]
+    assert [name for name, _ in fake.calls] == ["GetShardIterator", "GetRecords"]
 
 
 async def test_full_pages_and_old_records_are_read_on_from_at_once(fake: FakeTable, faked: DynamoDBStream) -> None:

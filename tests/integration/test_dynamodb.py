@@ -41,6 +41,11 @@ def failing(running: Running) -> list[dict[str, Any]]:
     return [one for one in running.logged("condition does not hold") if one["condition"] == "SourceReachable"]
 
 
+def told(function: RecordingFunction) -> list[str]:
+    """The data of all calls, one after the other."""
+    return [data for batch in function.seen for data in batch]
+
+
 async def test_an_event_is_what_lambda_sends(
     ministack: str, dynamodb: Any, function: RecordingFunction, tmp_path: Path
 ) -> None:
@@ -78,7 +83,7 @@ async def test_a_poison_change_costs_its_batch_and_its_failure_record_has_whole_
     await table.put("1", "2", "3")
     await table.learn(ministack)
     function.answer = fails_on("2")
-    spec = {"batchSize": 1, "maximumRetryAttempts": 1, "destinationConfig": on_failure(queue.arn)}
+    spec: dict[str, Any] = {"batchSize": 1, "maximumRetryAttempts": 1, "destinationConfig": on_failure(queue.arn)}
     async with run(write(tmp_path, mapping(table.arn, function.url, **spec)), ministack, *IDLE) as running:
         assert await running.end() == 0
     assert function.seen == [["1"], ["2"], ["2"], ["3"]]
@@ -141,7 +146,7 @@ async def test_latest_reads_the_shards_that_follow_from_their_beginning(
         fake.put("2", at=time.time() + 1)
         fake.rotate(children=2)
         fake.put("3", at=time.time() + 1)
-        await function.until(lambda: sum(function.seen, []) == ["1", "2", "3"])
+        await function.until(lambda: told(function) == ["1", "2", "3"])
         assert await running.stop() == 0
 
 
@@ -155,7 +160,7 @@ async def test_children_are_read_after_their_parent_though_pages_are_small(
     file = write(tmp_path, mapping(fake.arn, function.url, batchSize=2))
     async with run(file, fake.url, *IDLE) as running:
         assert await running.end() == 0
-    assert sum(function.seen, []) == [f"{generation}.{number}" for generation in range(6) for number in range(5)]
+    assert told(function) == [f"{generation}.{number}" for generation in range(6) for number in range(5)]
 
 
 async def test_what_retention_took_is_told_from_where_to_where(

@@ -206,7 +206,7 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     (
         "table",
         manifest(eventSourceArn=TABLE),
-        "spec.eventSourceArn: names a DynamoDB table; what is needed is its stream, the table's LatestStreamArn, which ends in /stream/LABEL",
+        "spec.eventSourceArn: names a DynamoDB table; what is needed is its stream, its LatestStreamArn, which ends in /stream/LABEL",
     ),
     (
         "bucket",

@@ -33,6 +33,10 @@ RETENTION = 24 * 3600.0
 """Seconds that every stream keeps a record."""
 FRESH = 5.0
 """Seconds since a record was written below which a short page is taken for the shard's tip: times are whole seconds."""
+MARGIN = 60.0
+"""Seconds by which a shard's first record must be older than the start for its parents to have ended before it."""
+PROBES = 5
+"""Reads in which a shard's oldest record is looked for: one may be empty although more follows."""
 _EXPIRED, _TRIMMED = "ExpiredIteratorException", "TrimmedDataAccessException"
 _LEAST_BEHIND = 0.001
 
@@ -84,6 +88,27 @@ class DynamoDBStream:
         found = await self._described(ShardFilter={"Type": "CHILD_SHARDS", "ShardId": shard_id})
         return [shard for shard in found if shard_id in shard.parents]  # what ignores the filter lists them all
 
+    async def oldest(self, shard_id: str) -> float | None:
+        """When a shard's oldest record was written; None when it shows none. Raises SourceError."""
+        iterator: str | None = await self.iterator(shard_id, "TRIM_HORIZON")
+        for _ in range(PROBES):
+            page = await self.call("get_records", ShardIterator=iterator, Limit=1)
+            with understanding(self.facts.stream_arn, "DynamoDB"):
+                if page["Records"]:
+                    return to_records(page["Records"][:1], self.facts)[0].arrival
+                iterator = page.get("NextShardIterator")
+            if not iterator:
+                return None
+        return None
+
+    async def iterator(self, shard_id: str, kind: str, **arguments: Any) -> str:
+        """GetShardIterator; raises SourceError, and ClientError for a place that retention has overtaken."""
+        arn = self.facts.stream_arn
+        asked = {"StreamArn": arn, "ShardId": shard_id, "ShardIteratorType": kind, **arguments}
+        answer = await self.call("get_shard_iterator", **asked)
+        with understanding(arn, "DynamoDB"):
+            return str(answer["ShardIterator"])
+
     async def _described(self, **arguments: Any) -> list[Shard]:
         found: list[Shard] = []
         while True:
@@ -129,7 +154,9 @@ class DynamoDBReader:
         self._position = position
         self._limit = limit
         timestamp = position.timestamp if isinstance(position, Start) else None
-        self._since = math.floor(timestamp) if timestamp is not None else None
+        young = timestamp is not None and time.time() - timestamp < RETENTION  # else all there is was written after it
+        self._since = math.floor(timestamp) if timestamp is not None and young else None
+        self._looked_ahead = self._since is None
         self._iterator: str | None = None
         self._arrival: float | None = None
         self._skip_through: int | None = None
@@ -137,6 +164,11 @@ class DynamoDBReader:
 
     async def read(self) -> Polled:
         """One GetRecords; a shard that the stream has forgotten is at its end, and what was left of it a gap."""
+        if not self._looked_ahead:
+            children = await self._ended_before_start()
+            self._looked_ahead = True
+            if children:
+                return Polled(ended=True, children=children)
         try:
             page = await self._page()
         except ClientError as error:
@@ -153,7 +185,23 @@ class DynamoDBReader:
         records = self._new(found)
         gap = self._gap(records, ended=following is None)
         behind = self._behind(found, records)
-        return Polled(records, behind, following is None, await self._children(following), gap)
+        children = await self._children() if following is None else ()
+        return Polled(records, behind, following is None, children, gap)
+
+    async def _ended_before_start(self) -> tuple[Shard, ...]:
+        """The children of a shard that has nothing for us: one of them began before the start, hence after it ended.
+
+        So a start at the tip need not read through the day that the stream keeps.
+        """
+        children = await self._children()
+        for child in children:
+            try:
+                oldest = await self._source.oldest(child.shard_id)
+            except ClientError:  # trimmed meanwhile: not told
+                continue
+            if oldest is not None and self._since is not None and oldest < self._since - MARGIN:
+                return children
+        return ()
 
     def _behind(self, found: Batch, new: Batch) -> float:
         """Seconds to the tip, which nobody tells: a page that is full, or of old records, is not the last one."""
@@ -212,9 +260,10 @@ class DynamoDBReader:
         """An iterator at the place reached; raises ClientError where retention has overtaken it."""
         position = self._position
         if not isinstance(position, After):
-            return await self._iterator_at("TRIM_HORIZON")
+            return await self._source.iterator(self._shard_id, "TRIM_HORIZON")
         try:
-            return await self._iterator_at("AFTER_SEQUENCE_NUMBER", SequenceNumber=position.sequence_number)
+            number = position.sequence_number
+            return await self._source.iterator(self._shard_id, "AFTER_SEQUENCE_NUMBER", SequenceNumber=number)
         except SourceError as error:
             if error.reason is not Reason.REJECTED:
                 raise
@@ -222,27 +271,17 @@ class DynamoDBReader:
 
     async def _open_at_oldest(self) -> str:
         """An iterator at the oldest record there is, where the source does not know the place any more."""
-        iterator = await self._iterator_at("TRIM_HORIZON")
+        iterator = await self._source.iterator(self._shard_id, "TRIM_HORIZON")
         if isinstance(self._position, After):
             self._skip_through = int(self._position.sequence_number)
             self._lost = Gap(self._position.sequence_number, None, self._arrival)
         return iterator
 
-    async def _iterator_at(self, kind: str, **arguments: Any) -> str:
-        arn = self._source.facts.stream_arn
-        answer = await self._source.call(
-            "get_shard_iterator", StreamArn=arn, ShardId=self._shard_id, ShardIteratorType=kind, **arguments
-        )
-        with understanding(arn, "DynamoDB"):
-            return str(answer["ShardIterator"])
-
     async def _is_listed(self) -> bool:
         return self._shard_id in {shard.shard_id for shard in await self._source.shards()}
 
-    async def _children(self, following: str | None) -> tuple[Shard, ...]:
-        """The children of a shard that has ended, so that they need not wait for the next listing."""
-        if following is not None:
-            return ()
+    async def _children(self) -> tuple[Shard, ...]:
+        """The shards that go on from this one, so that they need not wait for the next listing."""
         try:
             return tuple(await self._source.children(self._shard_id))
         except SourceError:  # the listing will find them
