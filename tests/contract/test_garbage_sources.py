@@ -1,4 +1,4 @@
-"""A Kinesis that answers garbage, over real sockets: a SourceError each time, in bounded memory and time, and then on."""
+"""A source that answers garbage, over real sockets: a SourceError each time, in bounded memory and time, and then on."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ import pytest
 from headrace.errors import Reason, SourceError, Throttled
 from headrace.records import Start
 from headrace.stream.aws import ANSWER_LIMIT, AwsAccess, AwsSettings
-from headrace.stream.sources import kinesis
+from headrace.stream.sources import Source, dynamodb, kinesis
+from headrace.stream.sources.dynamodb import DynamoDBStream, StreamFacts
 from headrace.stream.sources.kinesis import Kinesis, RecordFacts
 from tests.support.aws import REGION
 
-SHARD = "shardId-000000000000"
+SHARD = "shardId-00000001700000000000-00000000"
 Said = bytes | Callable[[], AsyncIterator[bytes]]
 SPARE = 8 * 1024 * 1024
 """What may lie in the buffers of both sockets beside what was read, in bytes."""
-GOOD = b'{"Shards":[{"ShardId":"s"}],"ShardIterator":"i","Records":[],"NextShardIterator":"n"}'
+GOOD = (
+    b'{"Shards":[{"ShardId":"s"}],"StreamDescription":{"Shards":[{"ShardId":"s"}]},'
+    b'"ShardIterator":"i","Records":[],"NextShardIterator":"n"}'
+)
+"""An answer to every call of either source."""
+EITHER = pytest.mark.parametrize("kind", ["kinesis", "dynamodb"])
 
 
 @dataclass
@@ -52,14 +58,19 @@ async def once(piece: bytes) -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def stub(said: Said) -> AsyncIterator[tuple[Stub, Kinesis]]:
+async def stub(said: Said, kind: str = "kinesis") -> AsyncIterator[tuple[Stub, Source]]:
     made = Stub(said)
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     async with server:
         made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        arn = f"arn:aws:kinesis:{REGION}:000000000000:stream/s"
         access = AwsAccess(AwsSettings(endpoint_url=made.url))
-        source = Kinesis(RecordFacts(arn, REGION, "arn:aws:iam::000000000000:role/r"), access, read_limit=10)
+        source: Source
+        if kind == "kinesis":
+            arn = f"arn:aws:kinesis:{REGION}:000000000000:stream/s"
+            source = Kinesis(RecordFacts(arn, REGION, "arn:aws:iam::000000000000:role/r"), access, read_limit=10)
+        else:
+            arn = f"arn:aws:dynamodb:{REGION}:000000000000:table/t/stream/s"
+            source = DynamoDBStream(StreamFacts(arn, REGION), access, read_limit=10)
         try:
             yield made, source
         finally:
@@ -119,7 +130,7 @@ BAD_RECORDS = {
 }
 
 
-async def refused(source: Kinesis) -> list[Reason]:
+async def refused(source: Source) -> list[Reason]:
     """The reasons of a listing and of a read, both of which fail."""
     reasons = []
     for attempt in (source.shards, source.reader(SHARD, Start()).read):
@@ -130,10 +141,11 @@ async def refused(source: Kinesis) -> list[Reason]:
     return reasons
 
 
+@EITHER
 @pytest.mark.parametrize("row", ROWS)
-async def test_garbage_is_the_sources_fault_and_the_next_answer_is_read(row: str) -> None:
+async def test_garbage_is_the_sources_fault_and_the_next_answer_is_read(row: str, kind: str) -> None:
     said, reason = ROWS[row]
-    async with stub(said) as (made, source):
+    async with stub(said, kind) as (made, source):
         assert await refused(source) == [reason, reason]
         made.said = reply(GOOD)
         assert len(await source.shards()) == 1
@@ -164,8 +176,9 @@ async def test_an_answer_without_end_is_cut_off(encoding: str) -> None:
         assert made.sent <= 2 * (ANSWER_LIMIT + SPARE)
 
 
-async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kinesis, "READ_TIMEOUT", 1.0)
+@EITHER
+async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr({"kinesis": kinesis, "dynamodb": dynamodb}[kind], "READ_TIMEOUT", 1.0)
 
     async def dripping() -> AsyncIterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\n\r\n"
@@ -173,5 +186,5 @@ async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch)
             yield b" "
             await asyncio.sleep(0.05)
 
-    async with stub(dripping) as (_, source):
+    async with stub(dripping, kind) as (_, source):
         assert await refused(source) == [UNREACHABLE, UNREACHABLE]
