@@ -16,6 +16,7 @@ Handle = Callable[[dict[str, Any]], dict[str, Any]]
 
 http_function = load("function-http/function.py")
 lambda_function = load("function-lambda-image/handler.py")
+dynamodb_function = load("dynamodb-stream/handler.py")
 
 
 def event(*data: str) -> dict[str, Any]:
@@ -85,3 +86,22 @@ def test_the_manifest_runs_a_restricted_pod_behind_the_service_that_the_mapping_
     assert refusals(pod["spec"]) == []
     assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
     assert (service["metadata"]["name"], service["spec"]["ports"][0]["port"]) == (named["name"], named["port"])
+
+
+def test_the_changes_of_a_table_are_taken_up_to_the_first_that_fails() -> None:
+    def change(number: int, **attributes: Any) -> dict[str, Any]:
+        return {"eventName": "MODIFY", "dynamodb": {"SequenceNumber": str(number), "NewImage": attributes}}
+
+    good, bad = change(1, status={"S": "paid"}), change(2, total={"N": "1"})
+    assert dynamodb_function.handle({"Records": [good]}) == {"batchItemFailures": []}
+    failed = {"batchItemFailures": [{"itemIdentifier": "2"}]}
+    assert dynamodb_function.handle({"Records": [good, bad, good]}) == failed
+
+
+def test_attribute_values_become_pythons_own() -> None:
+    written = {"s": {"S": "a"}, "n": {"N": "1.50"}, "b": {"B": "AP8="}, "none": {"NULL": True}, "yes": {"BOOL": True},
+               "l": {"L": [{"N": "1"}, {"M": {"x": {"S": ""}}}]}, "ns": {"NS": ["1"]}, "bs": {"BS": ["AQ=="]}}  # fmt: skip
+    assert dynamodb_function.plain(written) == {
+        "s": "a", "n": "1.50", "b": b"\x00\xff", "none": None, "yes": True, "l": ["1", {"x": ""}], "ns": ["1"],
+        "bs": [b"\x01"],
+    }  # fmt: skip
