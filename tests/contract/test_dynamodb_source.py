@@ -370,6 +370,25 @@ async def test_shards_that_ended_before_the_start_are_passed_by_and_their_childr
     assert [arguments["Limit"] for name, arguments in fake.calls if name == "GetRecords"] == [1, 1, 1, 1000]
 
 
+async def test_looking_ahead_is_tried_again_when_throttled_and_left_when_it_is_not_served(
+    fake: FakeTable, faked: DynamoDBStream
+) -> None:
+    fake.put("old", at=time.time() - 100)
+    fake.rotate()
+    fake.put("new", at=time.time() - 90)
+    parent = fake.shard(0).shard_id
+    reader = faked.reader(parent, Start(time.time()))
+    fake.faults["DescribeStream"].append(Refused("LimitExceededException"))
+    with pytest.raises(Throttled):
+        await reader.read()
+    assert (await reader.read()).ended
+    assert [arguments["Limit"] for name, arguments in fake.calls if name == "GetRecords"] == [1]
+    fake.faults["DescribeStream"].append(Refused("ValidationException"))
+    await faked.reader(parent, Start(time.time())).read()
+    assert fake.calls[-2][0] == "GetRecords"
+    assert fake.calls[-2][1]["Limit"] == 1000
+
+
 @pytest.mark.parametrize("began", [-59.0, 0.0, 5.0, None], ids=["hardly before", "at", "after", "with nothing yet"])
 async def test_a_shard_whose_child_did_not_clearly_begin_before_the_start_is_read(
     fake: FakeTable, faked: DynamoDBStream, began: float | None

@@ -193,7 +193,12 @@ class DynamoDBReader:
 
         So a start at the tip need not read through the day that the stream keeps.
         """
-        children = await self._children()
+        try:
+            children = tuple(await self._source.children(self._shard_id))
+        except SourceError as error:
+            if error.reason not in UNKNOWN:
+                raise
+            return ()  # what it is that is unknown shows when the shard is read
         for child in children:
             try:
                 oldest = await self._source.oldest(child.shard_id)
