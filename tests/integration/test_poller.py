@@ -17,6 +17,7 @@ from headrace.resources import EVENT, EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, 
 from tests.support import clusters
 from tests.support.aws import Stream, make_stream
 from tests.support.clusters import eventually
+from tests.support.fake_dynamodb import FakeTable, serving
 from tests.support.function import RecordedCall, RecordingFunction, function_error, success
 from tests.support.headrace import Running, headrace, long_window
 
@@ -98,6 +99,29 @@ async def test_records_reach_the_function_and_the_checkpoint_its_lease(site: Sit
     assert await site.heartbeats(ref) == []
     status = await site.shard(ref)
     assert (status["state"], status["sequenceNumber"]) == ("Available", site.stream.numbers[-1])
+
+
+async def test_a_dynamodb_streams_shards_have_leases_of_their_own_as_they_rotate(site: Site) -> None:
+    async with serving(FakeTable()) as table:
+        numbers = table.put("a", "b")
+        ref = await site.apply(eventSourceArn=table.arn, aws={"endpointUrl": table.url})
+        async with site.poller(ref) as running:
+            await site.function.until(lambda: [*chain(*site.function.seen)] == ["a", "b"])
+            (child,) = table.rotate()
+            numbers += table.put("c")
+            await site.function.until(lambda: [*chain(*site.function.seen)] == ["a", "b", "c"])
+
+            async def told() -> dict[str, tuple[str, str | None]] | None:
+                leases = await site.api.select(SHARD_LEASE, ref.namespace, ref.selector)
+                states = {
+                    lease["spec"]["shardId"]: (lease["status"]["state"], lease["status"].get("sequenceNumber"))
+                    for lease in leases
+                }
+                return states if states.get(child.shard_id, ("", None))[1] else None
+
+            states = await eventually(told, "the child's checkpoint")
+            assert states == {child.parent: ("Finished", numbers[1]), child.shard_id: ("Held", numbers[2])}
+            assert await running.stop() == 0
 
 
 async def test_after_a_kill_the_window_goes_on_with_its_state(site: Site) -> None:
