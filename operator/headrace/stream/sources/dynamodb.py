@@ -154,9 +154,8 @@ class DynamoDBReader:
         self._position = position
         self._limit = limit
         timestamp = position.timestamp if isinstance(position, Start) else None
-        young = timestamp is not None and time.time() - timestamp < RETENTION  # else all there is was written after it
-        self._since = math.floor(timestamp) if timestamp is not None and young else None
-        self._looked_ahead = self._since is None
+        self._since = math.floor(timestamp) if timestamp is not None else None
+        self._looked_ahead = timestamp is None or time.time() - timestamp > RETENTION  # hardly anything is older then
         self._iterator: str | None = None
         self._arrival: float | None = None
         self._skip_through: int | None = None
@@ -222,6 +221,8 @@ class DynamoDBReader:
         last = records[-1]
         if self._skip_through is not None:
             known = self._skip_through
+            if int(records[0].sequence_number) <= known:
+                self._lost = None  # what follows the place is still there
             records = tuple(record for record in records if int(record.sequence_number) > known)
         if self._since is not None:
             first = next((index for index, one in enumerate(records) if one.arrival >= self._since), len(records))
