@@ -24,6 +24,7 @@ class Reason(StrEnum):
     DISABLED = "Disabled"
     RECONCILED = "Reconciled"
     SHARDS_ASSIGNED = "ShardsAssigned"
+    CONFIGURED = "Configured"
     # not known yet
     PENDING = "Pending"
     ROLLING_OUT = "RollingOut"
@@ -39,6 +40,9 @@ class Reason(StrEnum):
     THROTTLED = "Throttled"
     REJECTED = "Rejected"
     SERVICE_ERROR = "ServiceError"
+    # queue
+    NO_DEAD_LETTER_QUEUE = "NoDeadLetterQueue"
+    VISIBILITY_TOO_SHORT = "VisibilityTooShort"
     # function
     FUNCTION_ERROR = "FunctionError"
     # store and cluster

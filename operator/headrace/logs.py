@@ -19,6 +19,7 @@ from headrace.stream.events import (
     Faulted,
     LeaseBroken,
     Observer,
+    ReceiptsExpired,
     RecordsAbandoned,
     RecordsDropped,
     RecordsTrimmed,
@@ -135,6 +136,8 @@ def _missed(log: Any, event: Event) -> None:
             )
         case StreamRecreated(created):
             log.warning("the stream was made anew; it is read from its start", created=instant(created))
+        case ReceiptsExpired(queue, count, first):
+            log.warning("done with too late: the messages come again", queue=queue, messages=count, first=first)
         case RecordsAbandoned(shard_id, count, first, last):
             told = {"shard": shard_id, "records": count, "first": first, "last": last}
             log.error("records lost: their stream was deleted before they were decided", **told)

@@ -30,10 +30,10 @@ from headrace.spec import parse_mapping, unsupported
 from headrace.stream.aws import AwsAccess
 from headrace.stream.events import ConditionType, Faulted, all_of, unreachable
 from headrace.stream.health import Health
-from headrace.stream.mapping import run_mapping
 from headrace.stream.metrics import Metrics
 from headrace.stream.poller import backoff
 from headrace.stream.progress import Progress
+from headrace.stream.running import run_mapping
 from headrace.stream.stores import dynamodb
 from headrace.stream.stores.kubernetes import KubernetesStore
 from headrace.stream.waiting import first

@@ -16,10 +16,10 @@ from headrace import logs
 from headrace.serving import serve
 from headrace.stream.events import Faulted, Observer, all_of
 from headrace.stream.health import Health
-from headrace.stream.mapping import run_mapping
 from headrace.stream.membership import Alone
 from headrace.stream.metrics import Counts, MappingMetrics, Metrics
 from headrace.stream.poller import backoff
+from headrace.stream.running import run_mapping
 from headrace.stream.stores.sqlite import SqliteFile, SqliteStore
 from headrace.stream.waiting import first
 
@@ -170,6 +170,7 @@ def _summarize(mapping: str, counts: Counts) -> None:
         failedInvoke=counts.failed_invoke,
         delivered=counts.delivered,
         dropped=counts.dropped,
+        deleted=counts.deleted,
     )
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from headrace.spec import EventSourceMapping, EventSourceMappingSpec
 
-SERVED_SOURCES = (SourceKind.KINESIS, SourceKind.DYNAMODB)
+SERVED_SOURCES = (SourceKind.KINESIS, SourceKind.DYNAMODB, SourceKind.SQS, SourceKind.SQS_FIFO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,6 @@ _GAPS = (
     _Gap("kmsKeyArn", lambda spec: bool(spec.kms_key_arn), _NONE),
     _Gap("metricsConfig", lambda spec: bool(spec.metrics_config and spec.metrics_config.metrics), _NONE),
     _Gap("loggingConfig", lambda spec: spec.logging_config is not None, _NONE),
-    _Gap("scalingConfig", lambda spec: spec.scaling_config is not None, _NONE),
-    _Gap("provisionedPollerConfig", lambda spec: spec.provisioned_poller_config is not None, _NONE),
     _Gap(
         "destinationConfig.onFailure.destination",
         lambda spec: spec.on_failure is not None and spec.on_failure.destination.startswith("kafka://"),
@@ -46,7 +44,8 @@ def unsupported(mapping: EventSourceMapping) -> tuple[str, ...]:
     spec = mapping.spec
     told = [_sentence(gap.path, gap.served) for gap in _GAPS if gap.asked(spec)]
     if mapping.source_kind not in SERVED_SOURCES:
-        served = " and ".join(f"{kind}s" for kind in SERVED_SOURCES)
+        *others, last = (f"{kind}s" for kind in SERVED_SOURCES)
+        served = f"{', '.join(others)} and {last}"
         path = "selfManagedEventSource" if spec.event_source_arn is None else "eventSourceArn"
         told.insert(0, _sentence(path, f"a {mapping.source_kind}; only {served} are served in this version"))
     return tuple(told)

@@ -22,7 +22,7 @@ import structlog
 
 from headrace import logs, membership
 from headrace.resources import SHARD_LEASE
-from headrace.stream import mapping as mapping_module
+from headrace.stream import running as running_module
 from headrace.stream.stores import kubernetes, window_states
 from headrace.stream.stores.lease_status import holder_of, status_of
 from tests.support.fleet import Begun, Chances, Fleet, Member
@@ -80,8 +80,8 @@ def play(story: Story, seed: int, window: int = 0) -> Fleet:
         patch.setattr(membership, "_now", lambda: datetime.fromtimestamp(clocks.time(), UTC).isoformat())
         patch.setattr(kubernetes.KubernetesStore.__init__, "__defaults__", (clocks.time, window_states.PIECE))
         patch.setattr(logs, "observer", lambda _: fleet.observe)
-        patch.setattr(mapping_module, "open_source", lambda *_: Stream(fleet))
-        patch.setattr(mapping_module, "open_function", lambda *_: Endpoint(fleet))
+        patch.setattr(running_module, "open_source", lambda *_: Stream(fleet))
+        patch.setattr(running_module, "open_function", lambda *_: Endpoint(fleet))
         with asyncio.Runner(loop_factory=lambda: ProcessLoop(clock)) as runner:
             runner.run(live())
     return fleet

@@ -26,7 +26,7 @@ from aiobotocore.session import get_session
 from botocore.loaders import JSONFileLoader
 
 from headrace import cli, run
-from headrace.stream import mapping, settings, windows
+from headrace.stream import running, settings, windows
 from headrace.stream.destinations.s3 import S3Bucket
 from headrace.stream.destinations.sqs import SqsQueue
 from headrace.stream.functions.http import HttpFunction
@@ -105,7 +105,7 @@ def install() -> None:
     for owner, name in vars_of:
         setattr(owner, name, _dying(getattr(owner, name)))
     KinesisReader.read = _dying_read(KinesisReader.read)  # type: ignore[method-assign,assignment]
-    setattr(run, "run_mapping", _known(mapping.run_mapping))  # noqa: B010 - not exported
+    setattr(run, "run_mapping", _known(running.run_mapping))  # noqa: B010 - not exported
 
 
 async def warm() -> None:

@@ -37,6 +37,8 @@ class RecordedCall:
 def _data_of(record: dict[str, Any]) -> str:
     if "dynamodb" in record:
         return str(record["dynamodb"]["NewImage"]["data"]["S"])
+    if "body" in record:
+        return str(record["body"])
     return base64.b64decode(record["kinesis"]["data"]).decode()
 
 

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from headrace.errors import DestinationError, Reason
 from headrace.records import After, Checkpoint, Lease, Polled, Position, Record, Shard, Start
 from headrace.spec import EventSourceMapping, parse_mapping
-from headrace.stream import mapping as mapping_module
+from headrace.stream import running as running_module
 from headrace.stream.aws import AwsSettings
 from headrace.stream.events import CallEnded, Event, all_of
 from headrace.stream.functions import Call, NoResponse, Response
@@ -142,7 +142,7 @@ class World:
         for life in (*self.stops, Stop(seconds, seconds)):
             stop = asyncio.Event()
             run = asyncio.ensure_future(
-                mapping_module.run_mapping(mapping, _Store(self), AwsSettings(), observer, stop, Alone())
+                running_module.run_mapping(mapping, _Store(self), AwsSettings(), observer, stop, Alone())
             )
             await asyncio.sleep(life.at - self.clock.now)
             if life.kill:
@@ -168,9 +168,9 @@ def play(worlds: Sequence[World], seconds: float) -> None:
         return _Sink(world) if world.destination else None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mapping_module, "open_source", lambda mapping, *_: _Source(named[mapping.key]))
-        patch.setattr(mapping_module, "open_function", lambda mapping, *_: _Function(named[mapping.key]))
-        patch.setattr(mapping_module, "open_destination", open_destination)
+        patch.setattr(running_module, "open_source", lambda mapping, *_: _Source(named[mapping.key]))
+        patch.setattr(running_module, "open_function", lambda mapping, *_: _Function(named[mapping.key]))
+        patch.setattr(running_module, "open_destination", open_destination)
         run_virtually(worlds[0].clock, live())
 
 

@@ -202,7 +202,7 @@ def test_a_functions_error_is_told_in_one_line_of_bounded_length(body: bytes, de
         (b'{"batchItemFailures":{"itemIdentifier":"8"}}', "batchItemFailures is not a list"),
         (
             b'{"batchItemFailures":[{"itemIdentifier":"11"}]}',
-            "an itemIdentifier is not a sequence number of this batch",
+            "an itemIdentifier is not that of a record of this batch",
         ),
         (b'{"batchItemFailures":[{"itemIdentifier":"7"}]}', "the first record was reported as failed"),
     ],

@@ -12,7 +12,7 @@ import orjson
 from aiobotocore.parsers import AioJSONParser, AioResponseParserFactory
 from botocore.parsers import ResponseParserError
 
-RAW = frozenset({"GetRecordsOutput"})
+RAW = frozenset({"GetRecordsOutput", "ReceiveMessageResult"})
 """The shapes of such answers: blobs in them are base64 text, times epoch seconds."""
 
 YEAR_10000 = 253_402_300_800

@@ -45,10 +45,14 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class PartiallyFailed:
-    """Everything before the record at index `first` (> 0) is acknowledged; `state` is what came of it."""
+    """Everything before the record at index `first` (> 0) is acknowledged; `state` is what came of it.
+
+    `failures` are the identifiers that the function named: of a queue just those have failed (F.2).
+    """
 
     first: int
     state: bytes | None = None
+    failures: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class Failed:
     status: int = 200
     executed_version: str = "$LATEST"
     detail: str = ""
+    failures: frozenset[str] = frozenset()
+    """Of a partial failure: the identifiers that the function named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,15 +234,17 @@ def _partial(answer: Response, body: object, sequence_numbers: Sequence[str]) ->
     if not isinstance(failures, list):
         return _invalid(answer, "batchItemFailures is not a list")
     index_of = {number: index for index, number in enumerate(sequence_numbers)}
-    first = len(sequence_numbers)
+    named: set[str] = set()
     for failure in failures:
         identifier = failure.get("itemIdentifier") if isinstance(failure, dict) else None
         if not isinstance(identifier, str) or identifier not in index_of:
-            return _invalid(answer, "an itemIdentifier is not a sequence number of this batch")
-        first = min(first, index_of[identifier])
+            return _invalid(answer, "an itemIdentifier is not that of a record of this batch")
+        named.add(identifier)
+    first = min(index_of[identifier] for identifier in named)
     if first == 0:
-        return _failed_response(answer, FailureKind.PARTIAL, "the first record was reported as failed")
-    return PartiallyFailed(first)
+        failed = _failed_response(answer, FailureKind.PARTIAL, "the first record was reported as failed")
+        return replace(failed, failures=frozenset(named))
+    return PartiallyFailed(first, failures=frozenset(named))
 
 
 def _invalid(answer: Response, detail: str) -> Failed:

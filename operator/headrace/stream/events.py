@@ -26,6 +26,10 @@ class ConditionType(StrEnum):
     FUNCTION_REACHABLE = "FunctionReachable"
     DESTINATION_REACHABLE = "DestinationReachable"
     CHECKPOINTS_REACHABLE = "CheckpointsReachable"
+    DEAD_LETTER_QUEUE = "DeadLetterQueue"
+    """Of queues: whether what fails again and again ends in a queue of its own. Advice, no fault."""
+    VISIBILITY_TIMEOUT = "VisibilityTimeout"
+    """Of queues: whether theirs is long enough for the function. Advice, no fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +262,39 @@ class RecordsAbandoned:
     last: str
 
 
+@dataclass(frozen=True, slots=True)
+class QueueSeen:
+    """The queue told of itself: about so many messages could be received."""
+
+    queue: str
+    backlog: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesDeleted:
+    """So many messages were deleted from the queue: acknowledged, or filtered out."""
+
+    queue: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptsExpired:
+    """Messages of which the receipt was of no more use: they are not deleted, and come again."""
+
+    queue: str
+    count: int
+    first: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallsAllowed:
+    """So many batches of a queue may be with the function at a time."""
+
+    queue: str
+    limit: int
+
+
 Event = (
     ShardsListed
     | ShardStarted
@@ -281,6 +318,10 @@ Event = (
     | StreamRecreated
     | RetentionSeen
     | RecordsAbandoned
+    | QueueSeen
+    | MessagesDeleted
+    | ReceiptsExpired
+    | CallsAllowed
 )
 Observer = Callable[[Event], None]
 

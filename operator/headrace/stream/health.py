@@ -45,6 +45,9 @@ ALWAYS_TRIED = frozenset({ConditionType.SOURCE_REACHABLE, ConditionType.CHECKPOI
 The others are learned from records alone, and what was met last is told.
 """
 
+OF_QUEUES = frozenset({ConditionType.DEAD_LETTER_QUEUE, ConditionType.VISIBILITY_TIMEOUT})
+"""Conditions that only queues have."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConditionReport:
@@ -210,8 +213,9 @@ class Health:
         return next(reversed(self._results.values()), NO_RECORDS)
 
     def conditions(self) -> tuple[ConditionReport, ...]:
-        """Each condition as it shows from here."""
-        return tuple(map(self._condition, ConditionType))
+        """Each condition as it shows from here; those of queues only where there is one."""
+        every = map(self._condition, ConditionType)
+        return tuple(one for one in every if one.type not in OF_QUEUES or one.status != "Unknown")
 
     def _condition(self, kind: ConditionType) -> ConditionReport:
         told = [one for one in reversed(self._told.values()) if one.type == kind]

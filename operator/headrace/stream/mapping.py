@@ -1,13 +1,12 @@
 """Running one mapping: finding its shards, starting each when its turn has come, keeping them apart from each other.
 
-Before this: `headrace run` or `headrace poller`. After this: `poller.py`, once per shard.
+Before this: `running.py`. After this: `poller.py`, once per shard.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ from headrace.records import Checkpoint, Gap, Lease, Shard, Start, StartingPosit
 from headrace.stream import shards as lineage
 from headrace.stream.checking import check
 from headrace.stream.checkpoints import CheckpointWriter
-from headrace.stream.destinations import open_destination
 from headrace.stream.events import (
     ConditionObserved,
     ConditionType,
@@ -37,12 +35,9 @@ from headrace.stream.events import (
     reachable,
     unreachable,
 )
-from headrace.stream.functions import open_function
 from headrace.stream.leases import Claim
 from headrace.stream.membership import Permit
 from headrace.stream.poller import ShardPoller, backoff
-from headrace.stream.settings import delivery_of
-from headrace.stream.sources import open_source
 from headrace.stream.waiting import first, within
 from headrace.stream.working import Calls, calls_of, keep_working
 
@@ -51,7 +46,6 @@ if TYPE_CHECKING:
 
     from headrace.records import Polled
     from headrace.spec import EventSourceMapping
-    from headrace.stream.aws import AwsSettings
     from headrace.stream.destinations import Destination
     from headrace.stream.functions import Function
     from headrace.stream.membership import Membership
@@ -73,27 +67,6 @@ DOUBT_INTERVAL = 5.0
 """Least seconds from a listing to one that a shard asks for because its stream seems to be gone."""
 LONGEST_PAUSE = 10.0
 """Longest pause in seconds between tries to reach what the world withholds."""
-
-
-async def run_mapping(
-    mapping: EventSourceMapping,
-    store: CheckpointStore,
-    aws: AwsSettings,
-    observer: Observer,
-    stop: asyncio.Event,
-    membership: Membership,
-) -> None:
-    """Processes what of a mapping's shards falls to this poller, until `stop` is set and the calls in flight ended."""
-    async with AsyncExitStack() as opened:
-        source = open_source(mapping, aws)
-        opened.push_async_callback(source.aclose)
-        function = open_function(mapping)
-        opened.push_async_callback(function.aclose)
-        destination = open_destination(mapping, aws)
-        if destination is not None:
-            opened.push_async_callback(destination.aclose)
-        delivery = delivery_of(mapping)
-        await MappingRun(mapping, delivery, source, function, destination, store, membership, observer, stop).run()
 
 
 @dataclass(slots=True)

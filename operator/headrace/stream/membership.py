@@ -65,6 +65,18 @@ class Membership(Protocol):
         """Has the others read the leases: shards were made, finished or given back."""
         ...
 
+    def limit(self, total: int) -> int:
+        """How many of `total` calls at a time, which all pollers of a queue have together, may be this one's now."""
+        ...
+
+    def report_calls(self, in_flight: int) -> None:
+        """Takes note of the calls of a queue that are in flight."""
+        ...
+
+    def report_backlog(self, backlog: int) -> None:
+        """Takes note of about how many messages a queue has."""
+        ...
+
 
 @dataclass(slots=True)
 class _Open:
@@ -98,6 +110,16 @@ class Alone:
         return True
 
     def tell_change(self) -> None:
+        """Nobody listens."""
+
+    def limit(self, total: int) -> int:
+        """All of them."""
+        return total
+
+    def report_calls(self, _in_flight: int) -> None:
+        """Nobody listens."""
+
+    def report_backlog(self, _backlog: int) -> None:
         """Nobody listens."""
 
 

@@ -17,11 +17,15 @@ from prometheus_client.registry import Collector
 from headrace.stream.classify import Failed, NotInvoked, PartiallyFailed, Refused
 from headrace.stream.events import (
     CallEnded,
+    CallsAllowed,
     CallStarted,
     DeliveryFailed,
     DiscardDelivered,
     Event,
+    MessagesDeleted,
     Pending,
+    QueueSeen,
+    ReceiptsExpired,
     RecordsAbandoned,
     RecordsDropped,
     RecordsFiltered,
@@ -54,6 +58,8 @@ class Counts:
     failed_invoke: int = 0
     delivered: int = 0
     dropped: int = 0
+    deleted: int = 0
+    """Of a queue's messages."""
 
 
 class Metrics:
@@ -100,6 +106,20 @@ class Metrics:
         )
         self.retention = Gauge(
             "headrace_source_retention_seconds", "How long the source keeps a record.", _LABELS, registry=registry
+        )
+        self.deleted = counter("deleted_events", "Messages deleted from the queue.")
+        self.expired = counter("expired_receipts", "Messages that were done with too late to be deleted.")
+        self.backlog = Gauge(
+            "headrace_queue_backlog_messages",
+            "About how many messages of the queue could be received.",
+            _LABELS,
+            registry=registry,
+        )
+        self.calls_allowed = Gauge(
+            "headrace_queue_calls_allowed",
+            "How many batches of the queue may be with the function at a time, of this poller.",
+            _LABELS,
+            registry=registry,
         )
         self.conditions = Conditions()
         registry.register(self.conditions)
@@ -172,7 +192,8 @@ class MappingMetrics:
         for shard_id in tuple(self._followed):
             self._forget(shard_id)
         self._metrics.conditions.healths.pop(self._labels, None)
-        self._metrics.retention.remove(*self._labels)
+        for gauge in (self._metrics.retention, self._metrics.backlog, self._metrics.calls_allowed):
+            gauge.remove(*self._labels)
 
     def _called(self, event: CallStarted | CallEnded) -> None:
         metrics, labels = self._metrics, self._labels
@@ -227,6 +248,21 @@ class MappingMetrics:
             case RecordsAbandoned(_, count):
                 self.counts.dropped += count
                 metrics.dropped.labels(*labels).inc(count)
+            case _:
+                self._of_queue(event)
+
+    def _of_queue(self, event: Event) -> None:
+        metrics, labels = self._metrics, self._labels
+        match event:
+            case MessagesDeleted(_, count):
+                self.counts.deleted += count
+                metrics.deleted.labels(*labels).inc(count)
+            case ReceiptsExpired(_, count):
+                metrics.expired.labels(*labels).inc(count)
+            case QueueSeen(_, backlog):
+                metrics.backlog.labels(*labels).set(backlog)
+            case CallsAllowed(_, limit):
+                metrics.calls_allowed.labels(*labels).set(limit)
             case _:
                 pass
 

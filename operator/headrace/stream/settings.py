@@ -10,7 +10,7 @@ from headrace.filter_patterns import DataKey
 from headrace.stream.batching import BatchLimits
 from headrace.stream.encodings import LAMBDA_EVENT
 from headrace.stream.filtering import Filter, compile_filters
-from headrace.stream.functions.cloudevents import DYNAMODB_CLOUDEVENTS, KINESIS_CLOUDEVENTS
+from headrace.stream.functions.cloudevents import DYNAMODB_CLOUDEVENTS, KINESIS_CLOUDEVENTS, SQS_CLOUDEVENTS
 from headrace.stream.report import Origin
 from headrace.stream.retry import DROP_PATIENCE, RetryPolicy
 
@@ -39,6 +39,8 @@ class StreamTraits:
 
 
 KINESIS = StreamTraits(DataKey.KINESIS, KINESIS_CLOUDEVENTS, 1.0, "KinesisBatchInfo")
+SQS = StreamTraits(DataKey.SQS, SQS_CLOUDEVENTS, 1.0, "")
+"""A queue has neither a pace of reads nor failure records."""
 DYNAMODB = StreamTraits(DataKey.DYNAMODB, DYNAMODB_CLOUDEVENTS, 0.25, "DDBStreamBatchInfo", whole_seconds=True)
 
 
@@ -63,7 +65,7 @@ class Delivery:
 def delivery_of(mapping: EventSourceMapping) -> Delivery:
     """The settings of every batch; the origin's shard is filled in by the shard that handles it."""
     spec = mapping.spec
-    traits = DYNAMODB if mapping.source_kind is SourceKind.DYNAMODB else KINESIS
+    traits = _traits(mapping.source_kind)
     return Delivery(
         limits=BatchLimits(
             size=spec.resolved_batch_size,
@@ -87,6 +89,16 @@ def delivery_of(mapping: EventSourceMapping) -> Delivery:
         filter=compile_filters(spec.filter_patterns, traits.data_key),
         poll_interval=traits.poll_interval,
     )
+
+
+def _traits(kind: SourceKind | None) -> StreamTraits:
+    match kind:
+        case SourceKind.DYNAMODB:
+            return DYNAMODB
+        case SourceKind.SQS | SourceKind.SQS_FIFO:
+            return SQS
+        case _:
+            return KINESIS
 
 
 def retry_policy(spec: EventSourceMappingSpec) -> RetryPolicy:

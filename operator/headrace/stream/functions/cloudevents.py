@@ -21,6 +21,8 @@ TYPE = "aws.kinesis.record"
 """`type` of every event: what happened, a record in a stream. It changes when the event's shape does."""
 CHANGE_TYPE = "aws.dynamodb.record"
 """The same for a change of an item."""
+MESSAGE_TYPE = "aws.sqs.message"
+"""The same for a message of a queue."""
 
 
 def from_kinesis(record: Record) -> bytes:
@@ -72,4 +74,29 @@ def from_dynamodb(record: Record) -> bytes:
 
 
 DYNAMODB_CLOUDEVENTS = Encoding(b"[", b"]", from_dynamodb)
+"""A JSON array of CloudEvents."""
+
+
+def from_sqs(record: Record) -> bytes:
+    """The CloudEvent of a message, made of the message's JSON in the Lambda event (contract D.3), which is its `data`.
+
+    `id` is the message's, the same at every receive, and its `itemIdentifier`.
+    """
+    event = orjson.loads(record.event)
+    group = {"partitionkey": record.key} if record.key else {}
+    return orjson.dumps(
+        {
+            "specversion": "1.0",
+            "id": record.sequence_number,
+            "source": event["eventSourceARN"],
+            "type": MESSAGE_TYPE,
+            "time": instant(record.arrival),
+            **group,
+            "datacontenttype": "application/json",
+            "data": orjson.Fragment(record.event),
+        }
+    )
+
+
+SQS_CLOUDEVENTS = Encoding(b"[", b"]", from_sqs)
 """A JSON array of CloudEvents."""

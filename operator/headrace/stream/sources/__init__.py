@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from headrace.records import Polled, Position, Shard
     from headrace.spec import EventSourceMapping
+    from headrace.stream.sources.sqs import SqsQueue
 
 
 class ShardReader(Protocol):
@@ -70,5 +71,17 @@ def open_source(mapping: EventSourceMapping, aws: AwsSettings) -> Source:
         case SourceKind.DYNAMODB:
             stream = dynamodb.StreamFacts(spec.event_source_arn or "", mapping.region)
             return dynamodb.DynamoDBStream(stream, access, read_limit=read_limit(spec.resolved_batch_size))
+        case kind:
+            raise InvalidMapping(f"spec.eventSourceArn: {kind} is not served yet")
+
+
+def open_queue(mapping: EventSourceMapping, aws: AwsSettings) -> SqsQueue:
+    """The queue that a mapping names; makes no call yet. Raises InvalidMapping for one that nothing serves."""
+    from headrace.stream.sources import sqs  # noqa: PLC0415
+
+    spec = mapping.spec
+    match mapping.source_kind:
+        case SourceKind.SQS | SourceKind.SQS_FIFO if spec.arn is not None:
+            return sqs.SqsQueue(spec.arn, mapping.region, AwsAccess(aws, spec.aws.endpoint_url, spec.aws.role_arn))
         case kind:
             raise InvalidMapping(f"spec.eventSourceArn: {kind} is not served yet")

@@ -1,0 +1,429 @@
+"""Running one mapping on a queue: what is received goes into batches, batches to the function, what is done is deleted.
+
+Before this: `headrace run` or `headrace poller`. One message's way: `sources/sqs.py` → `filtering.Filter` →
+`queues/gathering.py` → the function → `queues/settling.py` → `deleting.py`; meanwhile `holding.py` keeps it invisible.
+A shell: what happens is decided in `queues/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from headrace.arns import SourceKind
+from headrace.ending import GIVING_BACK, LAST_CHECKPOINT
+from headrace.errors import Reason, SourceError
+from headrace.stream.classify import Refused, classify
+from headrace.stream.deleting import Deleter
+from headrace.stream.events import (
+    CallEnded,
+    CallsAllowed,
+    CallStarted,
+    ConditionObserved,
+    ConditionType,
+    Faulted,
+    Observer,
+    Pending,
+    QueueSeen,
+    RecordsFiltered,
+    RecordsPolled,
+    ShardsListed,
+    ShardStarted,
+    ShardStopped,
+    Waiting,
+    reachable,
+    unreachable,
+)
+from headrace.stream.functions import Call
+from headrace.stream.holding import give_back, hold
+from headrace.stream.membership import Permit
+from headrace.stream.poller import backoff
+from headrace.stream.queues import visibility
+from headrace.stream.queues.concurrency import Concurrency, bounds
+from headrace.stream.queues.gathering import Gathering
+from headrace.stream.queues.settling import Again, counted, settle
+from headrace.stream.retry import backoff as retry_pause
+from headrace.stream.sources.sqs import AT_ONCE
+from headrace.stream.waiting import first
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from headrace.records import Batch, Record
+    from headrace.spec import EventSourceMapping
+    from headrace.stream.classify import Outcome
+    from headrace.stream.functions import Function
+    from headrace.stream.membership import Membership
+    from headrace.stream.queues.messages import Message, QueueFacts
+    from headrace.stream.settings import Delivery
+    from headrace.stream.sources.sqs import SqsQueue
+
+LOOK_INTERVAL = 60.0
+"""Seconds between two looks at the queue's attributes, with a backlog and with none."""
+BUSY_LOOK_INTERVAL = 10.0
+TELL_INTERVAL = 1.0
+"""Seconds between two reports on how old the oldest message held is."""
+LONG_POLL, FIRST_POLL = 20, 1
+"""Seconds that a receive waits for messages; the first is short, so that an empty queue shows soon."""
+MOST_RECEIVES = 32
+"""Receives at a time at most."""
+AHEAD = 1_000
+"""Messages that may wait for their call at most, unless a single batch has more, ..."""
+AHEAD_BYTES = 12 * 1024 * 1024
+"""... and their bytes: two events."""
+LONGEST_PAUSE = 10.0
+
+
+@dataclass(slots=True)
+class QueueRun:
+    """One mapping's data plane on a queue in this process."""
+
+    mapping: EventSourceMapping
+    delivery: Delivery
+    queue: SqsQueue
+    function: Function
+    membership: Membership
+    observer: Observer
+    stop: asyncio.Event
+    gathering: Gathering = field(init=False)
+    deleter: Deleter = field(init=False)
+    permit: Permit = field(init=False)
+    concurrency: Concurrency = field(init=False)
+    most: int = field(init=False)
+    """Batches with the function at a time, over all pollers of the mapping."""
+    facts: QueueFacts | None = None
+    calls: asyncio.TaskGroup | None = None
+    in_flight: int = 0
+    """Batches with the function, or waiting for it."""
+    waiting: int = 0
+    """Of these the ones that the function did not take yet: nothing is received meanwhile."""
+    receiving: int = 0
+    asked: int = 0
+    """Receives under way, and the messages they may bring."""
+    side_by_side: int = 1
+    """Receives that the backlog is worth."""
+    polled: bool = False
+    failures: int = 0
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+    timer: asyncio.TimerHandle | None = None
+    told: Pending | None = None
+
+    def __post_init__(self) -> None:
+        spec = self.mapping.spec
+        fifo = self.mapping.source_kind is SourceKind.SQS_FIFO
+        self.gathering = Gathering(self.delivery.limits, fifo=fifo)
+        self.deleter = Deleter(self.queue, self.observer)
+        self.permit = Permit(self.membership.fence, self.stop)
+        maximum = spec.scaling_config.maximum_concurrency if spec.scaling_config is not None else None
+        pollers = spec.provisioned_poller_config
+        provisioned = (pollers.minimum_pollers, pollers.maximum_pollers) if pollers is not None else None
+        least, self.most = bounds(maximum, provisioned)
+        self.concurrency = Concurrency(now=max(least, min(Concurrency().now, self.most)), least=least, most=self.most)
+
+    async def run(self) -> None:
+        """Until the stop; then calls in flight end, what they settled is deleted, and the rest is given back."""
+        async with asyncio.TaskGroup() as tasks:
+            looking = tasks.create_task(self._look())
+            await self._seen()
+            loops = [looking, tasks.create_task(self._tell_age())]
+            loops.append(tasks.create_task(self.deleter.run()))
+            keeping = hold(self.queue, self._held, self._renew, self._visibility, self.observer)
+            loops.append(tasks.create_task(keeping))
+            if not self.stop.is_set():
+                self.observer(ShardStarted(self.queue.name, None))
+                await self._work()
+                await self._leave()
+                self.observer(ShardStopped(self.queue.name))
+            for loop in loops:
+                loop.cancel()
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as self.calls:
+            receiving = self.calls.create_task(self._receive())
+            await self.stop.wait()
+            receiving.cancel()
+            if self.timer is not None:
+                self.timer.cancel()
+        self.calls = None
+
+    async def _leave(self) -> None:
+        """What was acknowledged is deleted, as far as that can be had; what waits is given back."""
+        await give_back(self.queue, self.gathering.give_back(), GIVING_BACK, self.observer)
+        try:
+            async with asyncio.timeout(LAST_CHECKPOINT):
+                await self.deleter.emptied()
+        except TimeoutError as error:
+            self.observer(Faulted("deleting the last messages", error, 0.0))
+
+    # ---- what the queue says of itself
+
+    async def _seen(self) -> None:
+        while self.facts is None and not self.stop.is_set():
+            await first(None, self.room, self.stop)
+            self.room.clear()
+
+    async def _look(self) -> None:
+        """Looks at the queue from time to time."""
+        failures = 0
+        while True:
+            try:
+                facts = await self.queue.facts()
+            except SourceError as error:
+                failures += 1
+                self.observer(unreachable(ConditionType.SOURCE_REACHABLE, error))
+                await asyncio.sleep(backoff(failures, LONGEST_PAUSE))
+                continue
+            failures = 0
+            self.observer(reachable(ConditionType.SOURCE_REACHABLE))
+            self._learn(facts)
+            await asyncio.sleep(BUSY_LOOK_INTERVAL if facts.backlog else LOOK_INTERVAL)
+
+    def _learn(self, facts: QueueFacts) -> None:
+        before, self.facts = self.facts, facts
+        self.observer(QueueSeen(self.queue.name, facts.backlog))
+        self.membership.report_backlog(facts.backlog)
+        if before is None:
+            self.observer(ShardsListed(1, 0))
+            self.room.set()
+        if before is None or (before.visibility, before.dead_letters) != (facts.visibility, facts.dead_letters):
+            self._advise(facts)
+
+    def _advise(self, facts: QueueFacts) -> None:
+        function = float(self.mapping.spec.function.timeout_seconds)
+        short = visibility.too_short(facts.visibility, function)
+        kind, reason = ConditionType.VISIBILITY_TIMEOUT, Reason.VISIBILITY_TOO_SHORT if short else Reason.CONFIGURED
+        said = short or f"{facts.visibility:g} s, for a function that may take {function:g} s"
+        self.observer(ConditionObserved(kind, short is None, reason, said))
+        letters = facts.dead_letters
+        said = (
+            "what fails again and again goes to the queue of its redrive policy"
+            if letters
+            else "the queue has no redrive policy: what fails comes again until its retention ends;"
+            " give it a dead-letter queue with a maxReceiveCount of 5 or more"
+        )
+        reason = Reason.CONFIGURED if letters else Reason.NO_DEAD_LETTER_QUEUE
+        self.observer(ConditionObserved(ConditionType.DEAD_LETTER_QUEUE, letters, reason, said))
+
+    def _visibility(self) -> float:
+        spec, facts = self.mapping.spec, self.facts
+        queue = facts.visibility if facts is not None else 0.0
+        return visibility.asked_for(queue, spec.resolved_batching_window, float(spec.function.timeout_seconds))
+
+    # ---- queue → gathering
+
+    async def _receive(self) -> None:
+        """Receives while there is room, as many at a time as the backlog is worth."""
+        async with asyncio.TaskGroup() as receives:
+            while True:
+                self.room.clear()
+                wanted = self._wanted()
+                if wanted <= 0 or self.receiving >= self.side_by_side:
+                    await first(TELL_INTERVAL, self.room)
+                    continue
+                most = min(wanted, AT_ONCE)
+                self.receiving += 1
+                self.asked += most
+                receives.create_task(self._one_receive(most))
+
+    def _wanted(self) -> int:
+        """Messages there is room for: what may be called at once and half as much again, or one batch."""
+        if self.waiting or self.permit.closed or self.gathering.waiting_bytes >= AHEAD_BYTES:
+            return 0
+        size, allowed = self.delivery.limits.size, self._allowed()
+        if not allowed:
+            return 0
+        batches = max(0, allowed - self.in_flight) + math.ceil(allowed / 2)
+        return max(size, min(AHEAD, size * batches)) - len(self.gathering) - self.asked
+
+    async def _one_receive(self, most: int) -> None:
+        wait = LONG_POLL if self.polled else FIRST_POLL
+        try:
+            messages = await self.queue.receive(most, wait, self._visibility())
+        except SourceError as error:
+            self.failures += 1
+            self.side_by_side = 1
+            self.observer(unreachable(ConditionType.SOURCE_REACHABLE, error))
+            await asyncio.sleep(backoff(self.failures, LONGEST_PAUSE))
+        except Exception as error:  # noqa: BLE001 - whatever receiving meets, the calls in flight have no part in it
+            self.failures += 1
+            pause = backoff(self.failures, LONGEST_PAUSE)
+            self.observer(Faulted(f"receiving from {self.queue.name}", error, pause))
+            await asyncio.sleep(pause)
+        else:
+            self._take(messages, full=len(messages) == most)
+        finally:
+            self.receiving -= 1
+            self.asked -= most
+            self.room.set()
+
+    def _take(self, messages: Sequence[Message], *, full: bool) -> None:
+        """Gathers what came; what no filter matches is deleted (contract E.3)."""
+        if self.failures:
+            self.failures = 0
+            self.observer(reachable(ConditionType.SOURCE_REACHABLE))
+        self.polled = True
+        self.side_by_side = min(MOST_RECEIVES, self.side_by_side + 1) if full else max(1, self.side_by_side // 2)
+        self.observer(RecordsPolled(self.queue.name, len(messages), 0.0))
+        keeps = self.delivery.filter.keeps if self.delivery.filter is not None else None
+        kept = [one for one in messages if keeps is None or keeps(one.record.event)]
+        self.gathering.add(kept, time.monotonic())
+        if len(kept) < len(messages):
+            left_out = [one for one in messages if one not in kept]
+            self.observer(RecordsFiltered(self.queue.name, len(left_out)))
+            self._start(self.deleter.put(left_out))
+        self._advance()
+
+    # ---- gathering → function → deleted
+
+    def _allowed(self) -> int:
+        """Batches that may be with the function at a time, here and now."""
+        before = self.concurrency.most
+        self.concurrency = self.concurrency.within(self.membership.limit(self.most))
+        if self.concurrency.most != before:
+            self.observer(CallsAllowed(self.queue.name, self.concurrency.most))
+        return self.concurrency.allowed
+
+    def _advance(self) -> None:
+        """Starts the calls that may start, and sees to it that a window that ends is noticed."""
+        now = time.monotonic()
+        if not self.stop.is_set():
+            self.gathering.drop_lapsed(now)
+            while self.in_flight < self._allowed() and (batch := self.gathering.take(now)):
+                self.in_flight += 1
+                self.membership.report_calls(self.in_flight)
+                self._start(self._deliver(batch))
+            self._wake_at(self.gathering.due() if self.in_flight < self.concurrency.allowed else None, now)
+        self.room.set()
+        self._tell_pending(changes_only=True)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        if self.calls is None:
+            raise RuntimeError("nothing is at work")
+        self.calls.create_task(work)
+
+    def _wake_at(self, due: float | None, now: float) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._advance) if due else None
+
+    async def _deliver(self, batch: Sequence[Message]) -> None:
+        """One batch until it is settled: deleted, left in the queue, or given back at the stop."""
+        failed: Sequence[Message] = ()
+        try:
+            failed = await self._until_settled(batch)
+        except Exception as error:  # noqa: BLE001 - told; the batch comes again when its time is over
+            self.observer(Faulted(f"a batch of {self.queue.name}", error, 0.0))
+            failed = batch
+        finally:
+            self.in_flight -= 1
+            self.membership.report_calls(self.in_flight)
+            self.gathering.settle(batch, failed=failed)
+            self._advance()
+
+    async def _until_settled(self, batch: Sequence[Message]) -> Sequence[Message]:
+        """The messages that are not done with."""
+        attempt = 0
+        while True:
+            live = self._live(batch)
+            if not live:
+                return batch
+            if not await self.permit.opened():
+                await give_back(self.queue, live, GIVING_BACK, self.observer)
+                return batch
+            attempt += 1
+            outcome = await self._invoke([one.record for one in live], attempt)
+            match settle(live, outcome):
+                case Again() as again:
+                    if await self._put_off(live, attempt, again):
+                        await give_back(self.queue, self._live(batch), GIVING_BACK, self.observer)
+                        return batch
+                case settled:
+                    self.concurrency = self.concurrency.answered(in_flight=self.in_flight)
+                    late = await self._delete(settled.delete)
+                    return [*settled.leave, *late, *(one for one in batch if one not in live)]
+
+    def _live(self, batch: Sequence[Message]) -> Sequence[Message]:
+        """Those of a batch that are still invisible, each with its newest receipt."""
+        now = time.monotonic()
+        newest = [self.gathering.newest(one) for one in batch]
+        return [one for one in newest if not visibility.lapsed(one, now)]
+
+    async def _delete(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Of a FIFO queue a group goes on only once that is done; gives those that it is too late for."""
+        newest = [self.gathering.newest(one) for one in messages]
+        if self.mapping.source_kind is SourceKind.SQS_FIFO:
+            return await self.deleter.delete(newest)
+        await self.deleter.put(newest)
+        return ()
+
+    async def _put_off(self, batch: Sequence[Message], attempt: int, again: Again) -> bool:
+        """Waits before the next try; True when the stop comes first."""
+        policy = self.delivery.policy
+        pause = retry_pause(attempt, policy.initial_backoff, policy.maximum_backoff, random.uniform(0.5, 1.0))  # noqa: S311
+        pause = max(pause, again.retry_after or 0.0)
+        self.concurrency = self.concurrency.throttled(time.monotonic(), pause)
+        self.observer(Waiting(self.queue.name, tuple(one.record for one in batch), pause, 0))
+        self.waiting += 1
+        try:
+            await first(pause, self.stop)
+        finally:
+            self.waiting -= 1
+        return self.stop.is_set()
+
+    async def _invoke(self, batch: Sequence[Record], attempt: int) -> Outcome:
+        delivery, records, name = self.delivery, tuple(batch), self.queue.name
+        event = delivery.limits.encoding.encode(records)
+        request_id = _request_id(delivery.mapping_uid, records)
+        if len(event) > delivery.limits.event_limit:
+            refused = Refused(sent=False)
+            self.observer(CallEnded(name, records, attempt, request_id, refused, 0.0, False))
+            return refused
+        began = time.monotonic()
+        age = time.time() - records[-1].arrival
+        self.observer(CallStarted(name, records, attempt, request_id, age))
+        answer = await self.function.invoke(Call(event, request_id, attempt, name))
+        outcome = classify(
+            answer,
+            [one.sequence_number for one in records],
+            lambda_protocol=delivery.lambda_protocol,
+            report_failures=delivery.report_failures,
+        )
+        took = time.monotonic() - began
+        self.observer(CallEnded(name, records, attempt, request_id, counted(len(records), outcome), took))
+        return outcome
+
+    # ---- what is told
+
+    def _held(self) -> Sequence[Message]:
+        return (*self.gathering.held, *self.deleter.held)
+
+    def _renew(self, message: Message, expires: float) -> None:
+        self.gathering.renew(message, expires)
+        self.deleter.renew(message, expires)
+
+    async def _tell_age(self) -> None:
+        while True:
+            await asyncio.sleep(TELL_INTERVAL)
+            self._tell_pending()
+            if self.calls is not None:
+                self._advance()  # the share of the calls may have grown, or the fence opened
+
+    def _tell_pending(self, *, changes_only: bool = False) -> None:
+        """How old what is held is; idle is a queue that was asked and of which nothing is held."""
+        idle = self.polled and not self.in_flight and not len(self.gathering) and self.deleter.idle
+        if changes_only and self.told is not None and self.told.at_tip == idle:
+            return
+        pending = Pending(self.queue.name, self.gathering.oldest, idle)
+        if pending != self.told:
+            self.told = pending
+            self.observer(pending)
+
+
+def _request_id(mapping_uid: str, batch: Batch) -> str:
+    """The same for the same messages, whenever they come together again."""
+    return str(uuid.uuid5(uuid.UUID(mapping_uid), " ".join(one.sequence_number for one in batch)))

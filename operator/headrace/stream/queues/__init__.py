@@ -1,0 +1,1 @@
+"""What is done with a queue's messages, as values: gathering, holding, settling, how many calls at a time. Pure."""

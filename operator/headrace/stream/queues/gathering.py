@@ -1,0 +1,145 @@
+"""Gathering messages into one batch after the other (contract F.1, F.3). Pure: time comes in as a monotonic clock's.
+
+A batch closes when it is full, by number or by the 6 MB of an event, or when its window has passed since its first
+message came. Of a FIFO queue a message group is in one batch at a time; what comes of a group meanwhile waits for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headrace.stream.queues.visibility import lapsed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from headrace.stream.batching import BatchLimits
+    from headrace.stream.queues.messages import Message
+
+
+class Gathering:
+    """The messages that were received and are in no batch yet, in order, and the groups that are in one."""
+
+    def __init__(self, limits: BatchLimits, *, fifo: bool) -> None:
+        self._limits = limits
+        self._fifo = fifo
+        self._waiting: dict[str, Message] = {}
+        self._since: dict[str, float] = {}
+        """When each of them came."""
+        self._calling: dict[str, Message] = {}
+        """Messages of batches that are with the function, or wait for it."""
+        self._bytes = 0
+        self._busy: dict[str, int] = {}
+        """Of FIFO: groups in a batch, with the number of their messages in it."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the messages that are in no batch yet."""
+        return self._bytes
+
+    @property
+    def held(self) -> Iterable[Message]:
+        """Every message that is held here, in no batch or in one."""
+        return (*self._waiting.values(), *self._calling.values())
+
+    @property
+    def calling(self) -> int:
+        """Messages in batches."""
+        return len(self._calling)
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest message held was sent, in epoch seconds."""
+        return min((one.record.arrival for one in self.held), default=None)
+
+    def add(self, messages: Iterable[Message], now: float) -> None:
+        """Takes what was received; of a message that is held already only its newer receipt counts."""
+        for message in messages:
+            if message.message_id in self._calling:
+                self._calling[message.message_id] = message
+                continue
+            known = self._waiting.get(message.message_id)
+            self._bytes += len(message.record.event) - (len(known.record.event) if known is not None else 0)
+            self._waiting[message.message_id] = message
+            self._since.setdefault(message.message_id, now)
+
+    def renew(self, message: Message, expires: float) -> None:
+        """More time was given to a message, unless it has left or was received anew meanwhile."""
+        for held in (self._waiting, self._calling):
+            found = held.get(message.message_id)
+            if found is not None and found.receipt == message.receipt:
+                held[message.message_id] = found._replace(expires=expires)
+
+    def newest(self, message: Message) -> Message:
+        """A message of a batch with its newest receipt."""
+        return self._calling.get(message.message_id, message)
+
+    def drop_lapsed(self, now: float) -> None:
+        """Forgets waiting messages that are visible again: they come with another receipt."""
+        for message in [one for one in self._waiting.values() if lapsed(one, now)]:
+            self._leave(message)
+
+    def due(self) -> float | None:
+        """When the first batch is ready if nothing more comes; None while nothing that may be called waits."""
+        first = next(iter(self._callable()), None)
+        return self._since[first.message_id] + self._limits.window if first is not None else None
+
+    def take(self, now: float) -> Sequence[Message]:
+        """The next batch; empty while its window is open and there is room in it, or nothing may be called."""
+        due = self.due()
+        if due is None:
+            return ()
+        batch, full = self._fitting()
+        if not full and now < due:
+            return ()
+        for message in batch:
+            self._leave(message)
+            self._calling[message.message_id] = message
+            if self._fifo:
+                self._busy[message.group] = self._busy.get(message.group, 0) + 1
+        return batch
+
+    def settle(self, batch: Iterable[Message], *, failed: Iterable[Message] = ()) -> None:
+        """A batch is done with. What waits of the groups of `failed` messages is let lapse: those come first (F.3)."""
+        for message in batch:
+            self._calling.pop(message.message_id, None)
+            if self._fifo:
+                self._busy[message.group] -= 1
+                if not self._busy[message.group]:
+                    del self._busy[message.group]
+        if self._fifo:
+            groups = {message.group for message in failed}
+            for message in [one for one in self._waiting.values() if one.group in groups]:
+                self._leave(message)
+
+    def give_back(self) -> Sequence[Message]:
+        """Everything that waits, which is forgotten here."""
+        waiting = tuple(self._waiting.values())
+        self._waiting.clear()
+        self._since.clear()
+        self._bytes = 0
+        return waiting
+
+    def _leave(self, message: Message) -> None:
+        self._bytes -= len(self._waiting.pop(message.message_id).record.event)
+        del self._since[message.message_id]
+
+    def _callable(self) -> Iterable[Message]:
+        return (one for one in self._waiting.values() if one.group not in self._busy)
+
+    def _fitting(self) -> tuple[Sequence[Message], bool]:
+        """The messages of the next batch, and whether there is no room for another; one at least."""
+        encoding = self._limits.encoding
+        batch: list[Message] = []
+        held = encoding.size(0, 0) - 1
+        for message in self._callable():
+            held += len(encoding.element(message.record)) + 1
+            if batch and held > self._limits.event_limit:
+                return batch, True
+            batch.append(message)
+            if len(batch) == self._limits.size:
+                return batch, True
+        return batch, False
