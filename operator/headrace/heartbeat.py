@@ -73,6 +73,10 @@ class Heartbeat:
     """Of the shards held those that do not get ahead."""
     stuck: StuckShard | None = None
     """The worst of them."""
+    claims: Count | None = None
+    """Of a queue: calls that this poller may have in flight at most."""
+    backlog: Count | None = None
+    """Of a queue: the most messages that could be received, of the last minutes."""
 
     def encode(self) -> str:
         """As JSON, its sentences cut to a bounded length, of the shards that nobody holds only some."""

@@ -24,6 +24,7 @@ from headrace.records import Holder
 from headrace.resources import LEASE
 from headrace.stream import leases
 from headrace.stream.leases import Beat, Claim, Moves, View
+from headrace.stream.queues import shares
 from headrace.stream.waiting import first
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ class PollerMembership:
         self._unreadable: frozenset[str] = frozenset()
         """The heartbeats that could not be read when they were last looked at."""
         self._told = asyncio.Event()
+        self._total: int | None = None
+        """Calls that all pollers of a queue may have in flight together; None: it is no queue, or not known yet."""
+        self._calls = 0
+        self._share = shares.Share()
+        self._backlog = shares.Backlog()
         self._log = log.bind(mapping="/".join(mapping.key))
 
     # ---- what the data plane asks
@@ -154,6 +160,45 @@ class PollerMembership:
         self.leaving = True
         self._asks = None
         self._told.set()
+
+    # ---- a queue's calls
+
+    def limit(self, total: int) -> int:
+        """How many of `total` calls at a time, which all pollers have together, may be this one's now."""
+        if total != self._total:
+            self._total = total
+            self._told.set()
+        return 0 if self.closed else self._share.granted
+
+    def report_calls(self, in_flight: int) -> None:
+        """Takes note of the calls in flight: they are claimed until they end."""
+        self._calls = in_flight
+
+    def report_backlog(self, backlog: int) -> None:
+        """Takes note of about how many messages could be received."""
+        self._backlog.see(backlog, time.monotonic())
+
+    def _others(self) -> Sequence[Beat]:
+        return [beat for beat in self._view.living() if beat.holder.identity != self.holder.identity]
+
+    def _target(self, total: int) -> int:
+        """Our equal share as it shows now; whoever leaves has none."""
+        staying = [beat.holder.identity for beat in self._others() if not beat.draining]
+        return 0 if self.leaving else shares.target(total, staying, self.holder.identity)
+
+    def _divide(self) -> None:
+        """Takes up a larger share where what was just read leaves room for it, and tells of one that has changed."""
+        if self._total is None:
+            return
+        others = self._others()
+        equal = shares.target(self._total, [beat.holder.identity for beat in others], self.holder.identity)
+        claimed = sum(equal if beat.claims is None else beat.claims for beat in others)
+        before = self._share.granted
+        self._share = self._share.after_read(self._total, claimed)
+        if self._share.granted != before:
+            self.news.set()
+        if self._target(self._total) != self._share.wanted:
+            self._told.set()
 
     # ---- the heartbeat
 
@@ -224,6 +269,7 @@ class PollerMembership:
     def _begin_life(self, now: float) -> None:
         """What was seen before counts for nothing: an outage may have been everybody's."""
         self._lapsed = self._unsent = True
+        self._share = shares.Share()
         self._certain = now
         self._view = leases.missed(self._view)
         self.holder = Holder(self.holder.identity, uuid.uuid4().hex[:12])
@@ -278,8 +324,12 @@ class PollerMembership:
             )
 
     def _heartbeat(self) -> Heartbeat:
+        if self._total is not None:
+            self._share = self._share.claiming(self._target(self._total), self._calls)
         return replace(
             self._report(),
+            claims=self._share.claim if self._total is not None else None,
+            backlog=self._backlog.largest(time.monotonic()),
             incarnation=self.holder.incarnation,
             draining=self.leaving,
             asks=self._asks,
@@ -294,6 +344,7 @@ class PollerMembership:
         bodies = [body for body in bodies if self._mapping.owns(body)]
         self._tell_unreadable(bodies)
         self._view = leases.observe(self._view, [beat_of(body) for body in bodies], began, time.monotonic())
+        self._divide()
         if self._picture() != before:
             self.news.set()
         for body in bodies:
@@ -328,7 +379,7 @@ def beat_of(body: Body) -> Beat:
     """What the other pollers read from a heartbeat Lease."""
     said = heartbeat.heartbeat_of(body)
     holder = Holder(said.identity, said.incarnation)
-    return Beat(holder, heartbeat.renewal_of(body)[0], said.draining, said.asks, said.changes)
+    return Beat(holder, heartbeat.renewal_of(body)[0], said.draining, said.asks, said.changes, said.claims)
 
 
 def _now() -> str:

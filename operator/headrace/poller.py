@@ -27,8 +27,9 @@ from headrace.resources import EVENT_SOURCE_MAPPING, MappingRef, ref_of
 from headrace.serving import serve
 from headrace.signals import set_on_signal
 from headrace.spec import parse_mapping, unsupported
+from headrace.spec_rule import QUEUES
 from headrace.stream.aws import AwsAccess
-from headrace.stream.events import ConditionType, Faulted, all_of, unreachable
+from headrace.stream.events import ConditionType, Faulted, Observer, all_of, unreachable
 from headrace.stream.health import Health
 from headrace.stream.metrics import Metrics
 from headrace.stream.poller import backoff
@@ -238,7 +239,10 @@ class Poller:
     async def _run(self, mapping: EventSourceMapping, running: _Running, ending: asyncio.Event) -> None:
         source = mapping.spec.event_source_arn or ""
         counting = self._metrics.observer(self._ref.namespace, self._ref.name, source, running.health)
-        observer = all_of(running.health, running.progress, counting, logs.observer(self._key), self._events)
+        observers: list[Observer] = [running.health, counting, logs.observer(self._key), self._events]
+        if mapping.source_kind not in QUEUES:
+            observers.insert(1, running.progress)  # a queue has no lease to tell its progress on
+        observer = all_of(*observers)
         try:
             await run_mapping(mapping, running.store, self._settings.aws, observer, ending, self._membership)
         finally:
@@ -266,6 +270,8 @@ class Poller:
         if running is None:
             return Heartbeat(self._settings.identity, generation)
         report = running.health.report(time.time())
+        if mapping is not None and mapping.source_kind in QUEUES:
+            report = replace(report, shards_total=None, shards_ready=None)
         age = report.iterator_age_seconds
         stuck = running.store.stuck()
         return Heartbeat(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import time
@@ -206,7 +207,7 @@ async def test_a_throttled_batch_is_held_for_longer_than_its_visibility_and_spen
     began = time.monotonic()
     function.answer = lambda call: status(429) if time.monotonic() - began < 2 * VISIBILITY else success(call)
     async with run(write(tmp_path, source(queue, function.url)), ministack, *IDLE) as running:
-        await asyncio.sleep(1.5)
+        await function.until(lambda: function.calls)
         await send(queue, "later")
         assert await running.end() == 0
     assert Counter(one for call in function.calls for one in receives(call)).keys() == {1}
@@ -294,7 +295,7 @@ async def test_what_a_fifo_group_fails_at_is_called_again_before_what_follows_wh
     queue = await make(sqs, fifo=True)
     await send(queue, "a1", "a2", "a3", group="a")
     await send(queue, "b1", "b2", group="b")
-    failed = []
+    failed: list[int] = []
 
     def answer(call: RecordedCall) -> web.Response:
         if call.data == ["a1"] and not failed:
@@ -317,7 +318,7 @@ async def test_fifty_fifo_groups_keep_their_order_under_random_failures(
     groups, each = 50, 6
     for number in range(each):
         await asyncio.gather(*(send(queue, f"{group}:{number}", group=str(group)) for group in range(groups)))
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
     acknowledged: dict[str, list[int]] = defaultdict(list)
 
     def answer(call: RecordedCall) -> web.Response:
@@ -340,7 +341,7 @@ async def test_killed_again_and_again_no_message_is_lost_and_none_comes_before_i
     ministack: str, sqs: Any, function: RecordingFunction, tmp_path: Path
 ) -> None:
     queue = await make(sqs)
-    total = 400
+    total = 1_000
     file = write(tmp_path, source(queue, function.url, batchSize=5))
     handed: dict[str, list[float]] = defaultdict(list)
 
@@ -359,12 +360,13 @@ async def test_killed_again_and_again_no_message_is_lost_and_none_comes_before_i
             await running.kill()
     await sending
     async with run(file, ministack) as running:
+        await running.until(lambda: running.logged("shard started"))
         await function.until(lambda: len(handed) == total)
         async with asyncio.timeout(60):
             while await counts(queue) != (0, 0):
                 await asyncio.sleep(0.2)
         assert await running.stop() == 0
-    gaps = [later - before for times in handed.values() for before, later in zip(times, times[1:], strict=False)]
+    gaps = [later - before for times in handed.values() for before, later in itertools.pairwise(times)]
     assert min(gaps, default=VISIBILITY) >= VISIBILITY - 0.5
     print(f"{len(gaps)} of {total} came again")
 

@@ -44,7 +44,7 @@ class FleetMetrics(Collector):
         self._views[observed.ref.key] = _View(
             enabled=enabled,
             pollers=status["pollers"],
-            shards={state: status["shards"][state] for state in ("total", "assigned", "blocked")}
+            shards={state: (status["shards"] or {}).get(state, 0) for state in ("total", "assigned", "blocked")}
             | {"unowned": free.count},
             held={beat.identity: beat.shards_held for beat in observed.heartbeats},
             unowned=free.names,

@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from headrace.arns import source_kind_of
 from headrace.resources import DEPLOYMENT
+from headrace.spec_rule import QUEUES
 
 if TYPE_CHECKING:
     from headrace.cluster import Body
     from headrace.control.observe import Observed
     from headrace.heartbeat import Heartbeat
     from headrace.spec import EventSourceMappingSpec
+
+BACKLOG_PER_REPLICA = 1_000
+"""Messages waiting in a queue for which there is another pod."""
 
 
 def replicas(spec: EventSourceMappingSpec, observed: Observed) -> int:
@@ -22,9 +27,27 @@ def replicas(spec: EventSourceMappingSpec, observed: Observed) -> int:
     if not spec.enabled:
         return 0
     poller = spec.poller
+    if is_queue(observed):
+        return max(poller.min_replicas, min(_for_backlog(spec, observed), poller.max_replicas))
     ready = ready_shards(observed)
     wanted = _now(observed) if ready is None else math.ceil(ready / poller.shards_per_replica)
     return max(poller.min_replicas, min(wanted, poller.max_replicas))
+
+
+def is_queue(observed: Observed) -> bool:
+    """Whether the mapping reads a queue, which has no shards."""
+    arn = (observed.mapping.get("spec") or {}).get("eventSourceArn")
+    return isinstance(arn, str) and source_kind_of(arn) in QUEUES
+
+
+def _for_backlog(spec: EventSourceMappingSpec, observed: Observed) -> int:
+    """ceil(backlog / BACKLOG_PER_REPLICA), never more pods than calls; as many as there are while nobody tells."""
+    told = [beat.backlog for beat in observed.heartbeats if beat.backlog is not None]
+    if not told:
+        return _now(observed)
+    wanted = math.ceil(max(told) / BACKLOG_PER_REPLICA)
+    maximum = spec.scaling_config.maximum_concurrency if spec.scaling_config is not None else None
+    return wanted if maximum is None else min(wanted, maximum)
 
 
 def ready_shards(observed: Observed) -> int | None:

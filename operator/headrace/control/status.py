@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headrace.control import shards
+from headrace.control.scaling import is_queue
 from headrace.control.trouble import Problem, trouble
 from headrace.errors import Reason
 from headrace.resources import DEPLOYMENT
@@ -25,6 +26,10 @@ USER_ACTION = "User action"
 """AWS's StateTransitionReason for stream sources (contract A.4)."""
 REPORTED = ("SourceReachable", "FunctionReachable", "DestinationReachable", "CheckpointsReachable")
 """The conditions that only pollers know."""
+OF_QUEUES = ("SourceReachable", "FunctionReachable", "DeadLetterQueue", "VisibilityTimeout")
+"""The same of a queue."""
+ADVICE = frozenset({"DestinationReachable", "DeadLetterQueue", "VisibilityTimeout"})
+"""Conditions without which records are handed to the function all the same."""
 _LONGEST_MESSAGE = 4096
 
 
@@ -43,20 +48,21 @@ def status_of(observed: Observed, enabled: bool, problem: Problem | None, now: s
     generation = observed.mapping["metadata"]["generation"]
     previous = observed.mapping.get("status") or {}
     state = _state(observed, previous, enabled=enabled, problem=problem)
-    reported = [_reported(kind, observed, enabled=enabled) for kind in REPORTED]
+    queue = is_queue(observed)
+    reported = [_reported(kind, observed, enabled=enabled) for kind in (OF_QUEUES if queue else REPORTED)]
     conditions = [
         _ready(observed, state, reported, problem),
         *reported,
-        _assigned(observed, enabled=enabled),
+        *([] if queue else [_assigned(observed, enabled=enabled)]),
         _progressing(observed, state, problem),
     ]
     ages = [beat.iterator_age_seconds for beat in observed.heartbeats if beat.iterator_age_seconds is not None]
     return {
         "state": state,
         "stateTransitionReason": USER_ACTION,
-        "lastProcessingResult": _last_result(observed, previous),
+        "lastProcessingResult": None if queue else _last_result(observed, previous),
         "conditions": [_dated(condition, previous, generation, now) for condition in conditions],
-        "shards": shards.counts(observed),
+        "shards": None if queue else shards.counts(observed),
         "pollers": len(observed.heartbeats),
         "iteratorAgeSeconds": max(ages) if ages else None,
         "observedGeneration": generation,
@@ -153,7 +159,7 @@ def _ready(observed: Observed, state: str, reported: Iterable[Condition], proble
     if not observed.heartbeats:
         return _no_poller(observed)
     for condition in reported:
-        if condition.status == "False" and condition.type != "DestinationReachable":
+        if condition.status == "False" and condition.type not in ADVICE:
             return Condition("Ready", "False", condition.reason, condition.message)
     for condition in reported:
         if condition.status == "Unknown" and condition.type == "SourceReachable":

@@ -44,6 +44,8 @@ class Beat:
     draining: bool = False
     asks: str | None = None
     changes: int = 0
+    claims: int | None = None
+    """Of a queue: calls that it may have in flight."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,8 +68,9 @@ LOOK_INTERVAL = 60.0
 BUSY_LOOK_INTERVAL = 10.0
 TELL_INTERVAL = 1.0
 """Seconds between two reports on how old the oldest message held is."""
-LONG_POLL, FIRST_POLL = 20, 1
-"""Seconds that a receive waits for messages; the first is short, so that an empty queue shows soon."""
+LONG_POLL, FIRST_POLL, BUSY_POLL = 20, 1, 3
+"""Seconds that a receive waits for messages; the first is short, so that an empty queue shows soon, and so are those
+beside messages that are held: at a stop they are waited for, lest what is given back goes to one of ours."""
 MOST_RECEIVES = 32
 """Receives at a time at most."""
 AHEAD = 1_000
@@ -146,6 +147,8 @@ class QueueRun:
         async with asyncio.TaskGroup() as self.calls:
             receiving = self.calls.create_task(self._receive())
             await self.stop.wait()
+            held = self.in_flight or len(self.gathering)
+            await asyncio.wait({receiving}, timeout=BUSY_POLL + 1 if held else 0)
             receiving.cancel()
             if self.timer is not None:
                 self.timer.cancel()
@@ -219,11 +222,11 @@ class QueueRun:
     async def _receive(self) -> None:
         """Receives while there is room, as many at a time as the backlog is worth."""
         async with asyncio.TaskGroup() as receives:
-            while True:
+            while not self.stop.is_set():
                 self.room.clear()
                 wanted = self._wanted()
                 if wanted <= 0 or self.receiving >= self.side_by_side:
-                    await first(TELL_INTERVAL, self.room)
+                    await first(TELL_INTERVAL, self.room, self.stop)
                     continue
                 most = min(wanted, AT_ONCE)
                 self.receiving += 1
@@ -241,19 +244,20 @@ class QueueRun:
         return max(size, min(AHEAD, size * batches)) - len(self.gathering) - self.asked
 
     async def _one_receive(self, most: int) -> None:
-        wait = LONG_POLL if self.polled else FIRST_POLL
+        busy = self.in_flight or len(self.gathering)
+        wait = BUSY_POLL if busy else LONG_POLL if self.polled else FIRST_POLL
         try:
             messages = await self.queue.receive(most, wait, self._visibility())
         except SourceError as error:
             self.failures += 1
             self.side_by_side = 1
             self.observer(unreachable(ConditionType.SOURCE_REACHABLE, error))
-            await asyncio.sleep(backoff(self.failures, LONGEST_PAUSE))
+            await first(backoff(self.failures, LONGEST_PAUSE), self.stop)
         except Exception as error:  # noqa: BLE001 - whatever receiving meets, the calls in flight have no part in it
             self.failures += 1
             pause = backoff(self.failures, LONGEST_PAUSE)
             self.observer(Faulted(f"receiving from {self.queue.name}", error, pause))
-            await asyncio.sleep(pause)
+            await first(pause, self.stop)
         else:
             self._take(messages, full=len(messages) == most)
         finally:

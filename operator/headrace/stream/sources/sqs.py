@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT = 10.0
 """Seconds for an answer, beside those that a receive waits for messages."""
+ON_THE_WAY = 1.0
+"""Seconds for which an answer may have been under way: the time that a message is invisible runs from its start."""
 AT_ONCE = 10
 """Messages of one receive, or one request that deletes or holds, at most."""
 
@@ -89,14 +91,15 @@ class SqsQueue:
             WaitTimeSeconds=wait,
             VisibilityTimeout=int(visibility),
         )
+        handed_over = max(began, time.monotonic() - ON_THE_WAY)
         with understanding(str(self._arn), "SQS"):
-            return [self._message(entry, began, visibility) for entry in answer.get("Messages") or ()]
+            return [self._message(entry, handed_over, visibility) for entry in answer.get("Messages") or ()]
 
-    def _message(self, entry: Mapping[str, Any], began: float, visibility: float) -> Message:
+    def _message(self, entry: Mapping[str, Any], received: float, visibility: float) -> Message:
         receipt = entry["ReceiptHandle"]
         if not isinstance(receipt, str):
             raise TypeError("no receipt")
-        return Message(to_record(entry, str(self._arn), self._region), receipt, began, began + int(visibility))
+        return Message(to_record(entry, str(self._arn), self._region), receipt, received, received + int(visibility))
 
     async def delete(self, messages: Sequence[Message]) -> Confirmed:
         """DeleteMessageBatch, of ten at most; raises SourceError."""
