@@ -1,0 +1,296 @@
+"""The rules of queues: how long messages are held, what becomes of a batch, how many calls there are at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.stream.batching import BatchLimits
+from headrace.stream.classify import (
+    Failed,
+    FailureKind,
+    NotInvoked,
+    Outcome,
+    PartiallyFailed,
+    Refused,
+    Succeeded,
+)
+from headrace.stream.queues.concurrency import MOST, Concurrency, bounds
+from headrace.stream.queues.gathering import Gathering
+from headrace.stream.queues.settling import Again, Settled, counted, settle
+from headrace.stream.queues.shares import REMEMBERED, Backlog, Share, target
+from headrace.stream.queues.visibility import asked_for, extension, lapsed, too_short
+from tests.support.messages import ids, message
+
+HOURS = 3600.0
+
+# ---- visibility
+
+
+@pytest.mark.parametrize(
+    ("queue", "window", "function", "expected"),
+    [
+        (30, 0, 3, 30),
+        (30, 0, 60, 30),
+        (30, 10, 10, 30),
+        (30, 20, 10, 30),
+        (30, 21, 10, 61),
+        (600, 300, 300, 600),
+        (599, 300, 300, 630),
+        (0, 0, 3, 5),
+        (0, 5, 3, 38),
+        (43_200, 300, 900, 43_200),
+    ],
+)
+def test_messages_are_received_for_the_queues_own_time_or_for_window_and_function_where_that_is_too_short(
+    queue: float, window: float, function: float, expected: float
+) -> None:
+    assert asked_for(queue, window, function) == expected
+
+
+def test_more_time_is_asked_for_when_half_of_it_has_passed() -> None:
+    one = message(1, received=0.0, expires=60.0)
+    assert extension(one, 60.0, 29.0) is None
+    assert extension(one, 60.0, 30.0) == 60.0
+    assert extension(one._replace(expires=90.0), 60.0, 60.0) == 60.0
+
+
+def test_a_queue_with_a_short_time_is_asked_for_half_a_minute_at_a_time() -> None:
+    assert extension(message(1, received=0.0, expires=5.0), 5.0, 0.1) == 30.0
+    assert extension(message(1, received=0.0, expires=30.1), 5.0, 1.0) is None
+
+
+def test_no_message_is_held_for_more_than_twelve_hours_from_its_receive() -> None:
+    received = 100.0
+    one = message(1, received=received, expires=received + 12 * HOURS - 20)
+    assert extension(one, 60.0, received + 12 * HOURS - 30) == 29.0
+    held = one._replace(expires=received + 12 * HOURS - 1)
+    assert extension(held, 60.0, received + 12 * HOURS - 10) is None
+    assert lapsed(held, held.expires)
+    assert not lapsed(held, held.expires - 0.1)
+
+
+def test_a_time_that_is_too_short_for_the_function_is_told_with_both_numbers_and_a_better_one() -> None:
+    assert too_short(30.0, 30.0) is None
+    said = too_short(30.0, 31.0)
+    assert said is not None
+    assert "30 s" in said
+    assert "31 s" in said
+    assert "186 s" in said
+
+
+# ---- settling
+
+BATCH = [message(1), message(2), message(3)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "deleted", "left"),
+    [
+        (Succeeded(), [1, 2, 3], []),
+        (PartiallyFailed(1, failures=frozenset({"2"})), [1, 3], [2]),
+        (Failed(FailureKind.PARTIAL, None, failures=frozenset({"1", "3"})), [2], [1, 3]),
+        (Failed(FailureKind.PARTIAL, None, failures=frozenset({"1", "2", "3"})), [], [1, 2, 3]),
+        (Failed(FailureKind.FUNCTION_ERROR, "Unhandled"), [], [1, 2, 3]),
+        (Failed(FailureKind.INVALID_RESPONSE, None), [], [1, 2, 3]),
+        (Refused(), [], [1, 2, 3]),
+        (Refused(sent=False), [], [1, 2, 3]),
+    ],
+    ids=str,
+)
+def test_what_an_answer_deletes_and_leaves(outcome: Outcome, deleted: list[int], left: list[int]) -> None:
+    settled = settle(BATCH, outcome)
+    assert isinstance(settled, Settled)
+    assert (ids(settled.delete), ids(settled.leave)) == (deleted, left)
+
+
+def test_a_function_that_did_not_run_settles_nothing() -> None:
+    assert settle(BATCH, NotInvoked(True, "HTTP 429", 7.0)) == Again(throttled=True, retry_after=7.0)
+    assert settle(BATCH, NotInvoked(False, "refused")) == Again(throttled=False, retry_after=None)
+
+
+def test_of_a_partial_answer_as_many_messages_count_as_failed_as_it_names() -> None:
+    two = frozenset({"1", "3"})
+    assert counted(3, Failed(FailureKind.PARTIAL, None, failures=two)) == PartiallyFailed(1, failures=two)
+    assert counted(3, Succeeded()) == Succeeded()
+    error = Failed(FailureKind.FUNCTION_ERROR, "Unhandled")
+    assert counted(3, error) == error
+
+
+# ---- concurrency
+
+
+def test_calls_double_with_each_round_while_all_are_in_use() -> None:
+    one = Concurrency()
+    for expected in (10, 20, 40):
+        for _ in range(int(one.now)):
+            one = one.answered(in_flight=one.allowed)
+        assert one.allowed == expected
+
+
+def test_calls_do_not_grow_beyond_what_is_needed_or_allowed() -> None:
+    assert Concurrency().answered(in_flight=4).allowed == 5
+    assert Concurrency(now=7, most=7).answered(in_flight=7).allowed == 7
+
+
+def test_a_throttle_halves_the_calls_once_for_all_that_meet_it() -> None:
+    one = Concurrency(now=40).throttled(100.0, 2.0)
+    assert one.allowed == 20
+    assert one.throttled(101.9, 2.0).allowed == 20
+    assert one.throttled(102.0, 2.0).allowed == 10
+
+
+def test_one_call_is_always_left_and_a_provisioned_mapping_keeps_its_least() -> None:
+    assert Concurrency(now=1).throttled(0.0, 1.0).allowed == 1
+    assert Concurrency(now=20, least=20).throttled(0.0, 1.0).allowed == 20
+
+
+def test_a_share_of_nothing_lets_nothing_start() -> None:
+    assert Concurrency().within(0).allowed == 0
+    assert Concurrency().within(3).allowed == 3
+    assert Concurrency().within(3).within(50).allowed == 5
+
+
+@pytest.mark.parametrize(
+    ("maximum", "provisioned", "expected"),
+    [
+        (None, None, (1, MOST)),
+        (2, None, (1, 2)),
+        (None, (None, None), (20, 2000)),
+        (None, (3, 4), (30, 40)),
+        (None, (None, 2), (20, 20)),
+        (None, (300, None), (3000, 3000)),
+    ],
+)
+def test_the_bounds_of_a_mapping(
+    maximum: int | None, provisioned: tuple[int | None, int | None] | None, expected: tuple[int, int]
+) -> None:
+    assert bounds(maximum, provisioned) == expected
+
+
+# ---- gathering
+
+
+def gathering(size: int = 10, window: float = 0.0, *, fifo: bool = False, limit: int = 6_000_000) -> Gathering:
+    return Gathering(BatchLimits(size, window, event_limit=limit), fifo=fifo)
+
+
+def test_without_a_window_what_is_there_is_a_batch() -> None:
+    one = gathering(2)
+    one.add([message(1), message(2), message(3)], 0.0)
+    assert [ids(one.take(0.0)) for _ in range(3)] == [[1, 2], [3], []]
+
+
+def test_a_window_is_waited_for_from_its_first_message_on_unless_the_batch_is_full() -> None:
+    one = gathering(3, window=5.0)
+    assert one.due() is None
+    one.add([message(1)], 10.0)
+    one.add([message(2)], 14.0)
+    assert one.due() == 15.0
+    assert not one.take(14.9)
+    one.add([message(3), message(4)], 14.9)
+    assert ids(one.take(14.9)) == [1, 2, 3]
+    assert one.due() == 19.9
+    assert ids(one.take(19.9)) == [4]
+
+
+def test_a_batch_is_no_larger_than_an_event_may_be() -> None:
+    size = len(b'{"Records":[]}') + 2 * len(message(1).record.event) + 1
+    one = gathering(10, window=60.0, limit=size)
+    one.add([message(1), message(2), message(3)], 0.0)
+    assert ids(one.take(0.0)) == [1, 2]
+    assert not one.take(0.0)
+    alone = gathering(10, limit=1)
+    alone.add([message(1), message(2)], 0.0)
+    assert [ids(alone.take(0.0)), ids(alone.take(0.0))] == [[1], [2]]
+
+
+def test_a_message_that_is_received_again_is_called_once_and_deleted_with_its_newer_receipt() -> None:
+    one = gathering()
+    one.add([message(1, receipt="old"), message(2)], 0.0)
+    one.add([message(1, receipt="new")], 1.0)
+    batch = one.take(1.0)
+    assert [(each.message_id, each.receipt) for each in batch] == [("1", "new"), ("2", "r2")]
+    one.add([message(2, receipt="newer")], 2.0)
+    assert not one.take(2.0)
+    assert one.newest(batch[1]).receipt == "newer"
+
+
+def test_more_time_counts_for_the_receipt_that_it_was_given_to() -> None:
+    one = gathering(1)
+    one.add([message(1), message(2)], 0.0)
+    (called,) = one.take(0.0)
+    one.renew(called, 50.0)
+    one.renew(message(2, receipt="of another receive"), 60.0)
+    assert one.newest(called).expires == 50.0
+    assert [each.expires for each in one.held] == [1e9, 50.0]
+
+
+def test_what_has_lapsed_while_it_waited_is_not_called() -> None:
+    one = gathering()
+    one.add([message(1, expires=10.0), message(2, expires=11.0)], 0.0)
+    one.drop_lapsed(10.0)
+    assert ids(one.take(10.0)) == [2]
+
+
+def test_a_group_is_in_one_batch_at_a_time_and_others_go_on() -> None:
+    one = gathering(2, fifo=True)
+    one.add([message(1, "a"), message(2, "b"), message(3, "a"), message(4, "c"), message(5, "b")], 0.0)
+    first = one.take(0.0)
+    second = one.take(0.0)
+    assert (ids(first), ids(second)) == ([1, 2], [4])
+    assert one.due() is None
+    one.settle(second)
+    assert not one.take(0.0)
+    one.settle(first)
+    assert ids(one.take(0.0)) == [3, 5]
+
+
+def test_what_waits_behind_a_failed_message_of_its_group_is_let_lapse() -> None:
+    one = gathering(1, fifo=True)
+    one.add([message(1, "a"), message(2, "a"), message(3, "b")], 0.0)
+    batch = one.take(0.0)
+    one.settle(batch, failed=batch)
+    assert [ids(one.take(0.0)), ids(one.take(0.0))] == [[3], []]
+    assert len(one) == 0
+
+
+def test_what_waits_is_given_back_whole() -> None:
+    one = gathering(1)
+    one.add([message(1), message(2), message(3)], 0.0)
+    one.take(0.0)
+    assert (len(one), one.calling, one.oldest) == (2, 1, 1.0)
+    assert ids(one.give_back()) == [2, 3]
+    assert (len(one), one.waiting_bytes, ids(one.held)) == (0, 0, [1])
+
+
+# ---- shares
+
+
+def test_shares_are_equal_and_the_rest_goes_to_the_first() -> None:
+    assert [target(10, ["a", "b", "c"], own) for own in ("a", "b", "c")] == [4, 3, 3]
+    assert [target(2, ["a", "b", "c"], own) for own in ("a", "b", "c")] == [1, 1, 0]
+    assert target(7, [], "a") == 7
+
+
+def test_a_larger_share_counts_once_all_claims_were_read_after_it_was_told() -> None:
+    one = Share().claiming(5, 0)
+    assert (one.claim, one.granted) == (5, 0)
+    assert one.after_read(10, 6).granted == 0
+    assert one.after_read(10, 5).granted == 5
+
+
+def test_a_smaller_share_counts_at_once_and_is_told_with_what_is_still_in_flight() -> None:
+    one = Share(10, 10, 10).claiming(5, 8)
+    assert (one.claim, one.granted) == (8, 5)
+    assert one.claiming(5, 3) == Share(5, 5, 5)
+
+
+def test_the_largest_backlog_of_the_last_minutes_is_told() -> None:
+    one = Backlog()
+    assert one.largest(0.0) is None
+    for at, messages in ((0.0, 10), (10.0, 500), (20.0, 30), (30.0, 0)):
+        one.see(messages, at)
+    assert one.largest(30.0) == 500
+    assert one.largest(10.0 + REMEMBERED) == 500
+    assert one.largest(10.1 + REMEMBERED) == 30
+    assert one.largest(9_999.0) == 0
