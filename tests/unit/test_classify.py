@@ -134,11 +134,11 @@ def test_every_form_of_complete_success(body: bytes) -> None:
 
 @pytest.mark.parametrize("identifiers", [["10"], ["10", "10"]])
 def test_everything_before_the_lowest_reported_record_succeeded(identifiers: list[str]) -> None:
-    assert judge(listing(*identifiers), report_failures=True) == PartiallyFailed(3)
+    assert judge(listing(*identifiers), report_failures=True) == PartiallyFailed(3, failures=frozenset(identifiers))
 
 
 def test_the_lowest_record_counts_by_number_not_by_text() -> None:
-    assert judge(listing("10", "9"), report_failures=True) == PartiallyFailed(2)
+    assert judge(listing("10", "9"), report_failures=True) == PartiallyFailed(2, failures=frozenset({"10", "9"}))
 
 
 def test_a_failure_of_the_first_record_is_no_progress() -> None:
@@ -269,7 +269,7 @@ def test_a_windows_state_is_kept_as_it_was_given_back(report_failures: bool) -> 
 
 def test_a_partial_success_keeps_the_state_of_what_succeeded() -> None:
     body = b'{"state":{"n":1},"batchItemFailures":[{"itemIdentifier":"9"}]}'
-    assert aggregate(body, report_failures=True) == PartiallyFailed(2, b'{"n":1}')
+    assert aggregate(body, report_failures=True) == PartiallyFailed(2, b'{"n":1}', frozenset({"9"}))
     assert aggregate(body) == Succeeded(b'{"n":1}')
 
 

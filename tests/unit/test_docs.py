@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from headrace.cli import cli
-from headrace.control.status import REPORTED
+from headrace.control.status import OF_QUEUES, REPORTED
 from headrace.spec import EventSourceMappingSpec
 from headrace.spec_schema import at, schema_of
 from tests.support.chart import CHART
@@ -79,14 +79,14 @@ def test_targets_of_make_and_files_of_the_tests_are_there(page: Path) -> None:
 def test_the_table_of_conditions_has_those_of_the_status() -> None:
     table = (ROOT / "docs" / "status.md").read_text().partition("## ")[0]
     told = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    assert sorted(told) == sorted(("Ready", "ShardsAssigned", "Progressing", *REPORTED))
+    assert sorted(told) == sorted(("Ready", "ShardsAssigned", "Progressing", *REPORTED, *OF_QUEUES[2:]))
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/aws-credentials.md"])
 def test_the_permissions_are_those_of_the_calls(page: str) -> None:
     folder = ROOT / "operator" / "headrace" / "stream"
     files = [
-        *(folder / "sources" / f"{one}.py" for one in ("kinesis", "dynamodb")),
+        *(folder / "sources" / f"{one}.py" for one in ("kinesis", "dynamodb", "sqs")),
         *(folder / "destinations" / f"{one}.py" for one in ("sqs", "sns", "s3")),
     ]
     called = {
@@ -94,6 +94,9 @@ def test_the_permissions_are_those_of_the_calls(page: str) -> None:
         for file in files
         for operation in re.findall(r"call\(\s*\"(\w+)\"", file.read_text())
     }
-    used = {{"s3:HeadBucket": "s3:ListBucket"}.get(action, action) for action in called}
+    by_action = {"s3:HeadBucket": "s3:ListBucket"} | {
+        f"sqs:{action}Batch": f"sqs:{action}" for action in ("DeleteMessage", "ChangeMessageVisibility")
+    }
+    used = {by_action.get(action, action) for action in called}
     told = set(re.findall(r"`((?:kinesis|dynamodb|sqs|sns|s3):\w+)`", (ROOT / page).read_text()))
     assert told - {"dynamodb:LeadingKeys"} == used  # a condition key, of the checkpoint table

@@ -17,6 +17,7 @@ Handle = Callable[[dict[str, Any]], dict[str, Any]]
 http_function = load("function-http/function.py")
 lambda_function = load("function-lambda-image/handler.py")
 dynamodb_function = load("dynamodb-stream/handler.py")
+queue_function = load("sqs-queue/handler.py")
 
 
 def event(*data: str) -> dict[str, Any]:
@@ -105,3 +106,9 @@ def test_attribute_values_become_pythons_own() -> None:
         "s": "a", "n": "1.50", "b": b"\x00\xff", "none": None, "yes": True, "l": ["1", {"x": ""}], "ns": ["1"],
         "bs": [b"\x01"],
     }  # fmt: skip
+
+
+def test_the_messages_of_a_queue_that_fail_are_named_each_by_itself() -> None:
+    bodies = {"m1": '{"status": "paid"}', "m2": "no JSON", "m3": "{}", "m4": '{"status": "open"}'}
+    answer = queue_function.handle({"Records": [{"messageId": one, "body": body} for one, body in bodies.items()]})
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m2"}, {"itemIdentifier": "m3"}]}

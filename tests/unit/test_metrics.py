@@ -88,7 +88,7 @@ def test_a_condition_is_1_or_0_as_the_status_has_it_and_not_there_while_it_is_no
     observer(ConditionObserved(ConditionType.SOURCE_REACHABLE, True, Reason.REACHABLE, "", "1"))
     observer(CallEnded("1", (), 1, "id", NotInvoked(throttled=False, detail="refused"), 0.1))
     observer(DeliveryFailed("1", DISCARD, Reason.ACCESS_DENIED, "not allowed"))
-    assert [told(kind) for kind in ConditionType] == [1, 0, 0, None]
+    assert [told(kind) for kind in ConditionType] == [1, 0, 0, None, None, None]
     observer(CallEnded("1", (), 1, "id", Succeeded(), 0.1))
     assert told("FunctionReachable") == 1
     observer(ShardStopped("1"))

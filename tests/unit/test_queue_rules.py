@@ -95,7 +95,6 @@ BATCH = [message(1), message(2), message(3)]
         (Refused(), [], [1, 2, 3]),
         (Refused(sent=False), [], [1, 2, 3]),
     ],
-    ids=str,
 )
 def test_what_an_answer_deletes_and_leaves(outcome: Outcome, deleted: list[int], left: list[int]) -> None:
     settled = settle(BATCH, outcome)

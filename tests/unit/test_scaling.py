@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from headrace.control.scaling import current_leases, is_held, ready_shards, repl
 from headrace.heartbeat import Heartbeat
 from headrace.resources import DEPLOYMENT
 from headrace.spec import EventSourceMappingSpec, parse_mapping
-from tests.support.mappings import KINESIS, manifest
+from tests.support.mappings import KINESIS, SQS, manifest
 
 if TYPE_CHECKING:
     from headrace.cluster import Body
@@ -101,3 +102,33 @@ def test_a_shard_is_held_by_the_life_that_took_it(holder: str | None, life: str 
 
 def test_a_poller_that_tells_no_incarnation_is_known_by_its_name() -> None:
     assert is_held({"status": {"holder": "a", "incarnation": "1"}}, (beat(1, "a"),))
+
+
+# ---- queues
+
+
+def told(*backlogs: int | None, now: int | None = None) -> Observed:
+    beats = tuple(Heartbeat(f"p{number}", 1, backlog=one) for number, one in enumerate(backlogs))
+    return replace(seen(*beats, now=now), mapping={"spec": {"eventSourceArn": SQS}})
+
+
+@pytest.mark.parametrize(
+    ("backlogs", "expected"),
+    [((0,), 1), ((1_000,), 1), ((1_001,), 2), ((4_500, 200, None), 5), ((1_000_000,), 8)],
+)
+def test_pods_of_a_queue_are_as_many_as_its_backlog_needs_within_the_bounds(
+    backlogs: tuple[int | None, ...], expected: int
+) -> None:
+    queue = parse_mapping(manifest("sqs", poller={"maxReplicas": 8})).spec
+    assert replicas(queue, told(*backlogs, now=3)) == expected
+
+
+def test_while_nobody_tells_of_a_backlog_the_pods_of_a_queue_stay() -> None:
+    queue = parse_mapping(manifest("fifo")).spec
+    assert replicas(queue, told(None, now=3)) == 3
+    assert replicas(queue, told(now=0)) == 1
+
+
+def test_a_queue_has_no_more_pods_than_calls() -> None:
+    queue = parse_mapping(manifest("sqs", scalingConfig={"maximumConcurrency": 2})).spec
+    assert replicas(queue, told(9_000)) == 2

@@ -12,6 +12,7 @@ from headrace.control.trouble import Problem
 from headrace.errors import Reason
 from headrace.heartbeat import Heartbeat, ReportedCondition
 from headrace.resources import DEPLOYMENT
+from tests.support.mappings import SQS
 
 NOW = "2026-01-01T00:00:00Z"
 NOT_REPORTED = ("Unknown", "Pending", "no poller has reported it yet")
@@ -163,3 +164,16 @@ def test_whatever_is_not_ok_is_worse_than_what_is() -> None:
     beats = [beat(last_processing_result=result) for result in ("A failure", "OK", "B failure")]
     assert status_of(seen(*beats), True, None, NOW)["lastProcessingResult"] == "B failure"
     assert status_of(seen(*beats[:2]), True, None, NOW)["lastProcessingResult"] == "A failure"
+
+
+def test_a_queue_has_its_own_conditions_and_nothing_of_shards_and_advice_keeps_nothing_from_being_ready() -> None:
+    advice = ReportedCondition("DeadLetterQueue", "False", "NoDeadLetterQueue", "give it one")
+    observed = seen(beat(READ, advice), spec={"eventSourceArn": SQS})
+    told = said(observed)
+    assert list(told) == [
+        "Ready", "SourceReachable", "FunctionReachable", "DeadLetterQueue", "VisibilityTimeout", "Progressing",
+    ]  # fmt: skip
+    assert told["DeadLetterQueue"] == ("False", "NoDeadLetterQueue", "give it one")
+    assert told["Ready"][0] == "True"
+    status = status_of(observed, True, None, NOW)
+    assert (status["shards"], status["lastProcessingResult"]) == (None, None)

@@ -61,7 +61,7 @@ def test_an_answer_without_an_object_named_state_is_a_failure(body: object) -> N
 def test_a_state_comes_with_success_and_with_partial_success() -> None:
     assert classified({"state": {"n": 1}}) == Succeeded(b'{"n":1}')
     failures = {"state": {}, "batchItemFailures": [{"itemIdentifier": "2"}]}
-    assert classified(failures, report_failures=True) == PartiallyFailed(1, b"{}")
+    assert classified(failures, report_failures=True) == PartiallyFailed(1, b"{}", frozenset({"2"}))
     assert classified(failures) == Succeeded(b"{}")
 
 

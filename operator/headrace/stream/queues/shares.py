@@ -21,7 +21,7 @@ REMEMBERED = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one poller has: `granted` calls that may be in flight, its `claim` as it told it last, and `wanted` of that."""
+    """What one poller has: `granted` calls that may be in flight, its `claim` as told last, and `wanted` of that."""
 
     granted: int = 0
     claim: int = 0
