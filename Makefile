@@ -5,7 +5,7 @@ PIP_FLAGS := -qq --disable-pip-version-check --no-deps --require-hashes
 DOWNLOAD := apt-get -qq -o APT::Sandbox::User=root download
 CLUSTER ?= ../shared/cluster/cluster
 
-.PHONY: demo test unit lint format e2e conformance bench bench-operator bench-checkpoints bench-table model mutation lock crds clean
+.PHONY: demo test unit lint format e2e conformance bench bench-queue bench-operator bench-checkpoints bench-table model mutation lock crds clean
 
 demo: $(V)/runtime.stamp $(V)/ministack.stamp ## a stream, a poison record, and the failure record it ends in
 	@$(V)/headrace/bin/headrace demo --ministack $(V)/ministack/bin/ministack
@@ -37,6 +37,9 @@ conformance: $(V)/dev.stamp ## writes docs/conformance.md anew from the rows of 
 
 bench: $(V)/dev.stamp $(V)/ministack.stamp ## Headrace beside its peers: half an hour, writes docs/benchmarks.md; BENCH="--quick" for a look
 	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.bench $(BENCH)
+
+bench-queue: $(V)/dev.stamp ## 10,000 messages of a queue beside the least time that their calls need
+	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.bench.queue_drain
 
 bench-operator: $(V)/dev.stamp ## 200 mappings at once on the cluster that KUBECONFIG names: time, memory, CPU
 	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.bench.operator_at_scale

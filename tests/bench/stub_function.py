@@ -1,6 +1,6 @@
 """A function in a process of its own that costs next to nothing: it counts records, and answers.
 
-`GET /_bench/…` asks about it; every other request is a call. A record is where `"eventID"` stands, which no base64 holds.
+`GET /_bench/…` asks about it; every other request is a call. A record is where the mark stands, `"eventID"`, which no base64 holds.
 
 | request | answer |
 |---|---|
@@ -25,7 +25,6 @@ from urllib.parse import parse_qs, urlsplit
 from tests.bench.wire import Connection, listen
 
 MARK = b'"eventID"'
-OVERLAP = len(MARK) - 1
 
 
 @dataclass
@@ -46,6 +45,7 @@ class Function:
     delay: float
     stuck: bool
     keep: bool
+    mark: bytes = MARK
     counted: Counted = field(default_factory=Counted)
     kept: list[tuple[float, bytes]] = field(default_factory=list)
     waiting: list[tuple[int, Call]] = field(default_factory=list)
@@ -72,9 +72,11 @@ class Call(Connection):
         self._body = bytearray()
 
     def received(self, buffer: bytearray, start: int, end: int) -> None:
-        self._records += buffer.count(MARK, start, end)
-        self._records += (self._tail + buffer[start : min(end, start + OVERLAP)]).count(MARK)
-        self._tail = (self._tail + buffer[max(start, end - OVERLAP) : end])[-OVERLAP:]
+        mark = self.function.mark
+        overlap = len(mark) - 1
+        self._records += buffer.count(mark, start, end)
+        self._records += (self._tail + buffer[start : min(end, start + overlap)]).count(mark)
+        self._tail = (self._tail + buffer[max(start, end - overlap) : end])[-overlap:]
         if self.function.keep:
             self._body += memoryview(buffer)[start:end]
 
@@ -130,8 +132,9 @@ def main() -> None:
     parser.add_argument("--answer", default="", help="the body of every answer")
     parser.add_argument("--stuck", action="store_true", help="never answers a call")
     parser.add_argument("--keep", action="store_true", help="keeps the bodies of all calls")
+    parser.add_argument("--mark", default=MARK.decode(), help="what every record holds once")
     options = parser.parse_args()
-    Call.function = Function(options.answer.encode(), options.delay, options.stuck, options.keep)
+    Call.function = Function(options.answer.encode(), options.delay, options.stuck, options.keep, options.mark.encode())
     listen(Call)
 
 

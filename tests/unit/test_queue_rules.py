@@ -118,17 +118,17 @@ def test_of_a_partial_answer_as_many_messages_count_as_failed_as_it_names() -> N
 # ---- concurrency
 
 
-def test_calls_double_with_each_round_while_all_are_in_use() -> None:
+def test_calls_double_with_each_round_while_there_is_a_backlog() -> None:
     one = Concurrency()
     for expected in (10, 20, 40):
         for _ in range(int(one.now)):
-            one = one.answered(in_flight=one.allowed)
+            one = one.answered(backlog=True)
         assert one.allowed == expected
 
 
 def test_calls_do_not_grow_beyond_what_is_needed_or_allowed() -> None:
-    assert Concurrency().answered(in_flight=4).allowed == 5
-    assert Concurrency(now=7, most=7).answered(in_flight=7).allowed == 7
+    assert Concurrency().answered(backlog=False).allowed == 5
+    assert Concurrency(now=7, most=7).answered(backlog=True).allowed == 7
 
 
 def test_a_throttle_halves_the_calls_once_for_all_that_meet_it() -> None:

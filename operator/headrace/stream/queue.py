@@ -109,6 +109,8 @@ class QueueRun:
     side_by_side: int = 1
     """Receives that the backlog is worth."""
     polled: bool = False
+    full: bool = False
+    """Whether the last receive brought all it had room for."""
     failures: int = 0
     room: asyncio.Event = field(default_factory=asyncio.Event)
     timer: asyncio.TimerHandle | None = None
@@ -224,24 +226,28 @@ class QueueRun:
         async with asyncio.TaskGroup() as receives:
             while not self.stop.is_set():
                 self.room.clear()
-                wanted = self._wanted()
-                if wanted <= 0 or self.receiving >= self.side_by_side:
+                if not self._may_receive():
                     await first(TELL_INTERVAL, self.room, self.stop)
                     continue
-                most = min(wanted, AT_ONCE)
+                most = min(self._wanted(), AT_ONCE)
                 self.receiving += 1
                 self.asked += most
                 receives.create_task(self._one_receive(most))
 
+    def _may_receive(self) -> bool:
+        """Whether there is room for a whole receive, or for anything at all while none is under way."""
+        wanted = self._wanted()
+        return self.receiving < self.side_by_side and (wanted >= AT_ONCE or (wanted > 0 and not self.asked))
+
     def _wanted(self) -> int:
-        """Messages there is room for: what may be called at once and half as much again, or one batch."""
+        """Messages there is room for: what may be called at once and half as much again, one receive at least."""
         if self.waiting or self.permit.closed or self.gathering.waiting_bytes >= AHEAD_BYTES:
             return 0
         size, allowed = self.delivery.limits.size, self._allowed()
         if not allowed:
             return 0
-        batches = max(0, allowed - self.in_flight) + math.ceil(allowed / 2)
-        return max(size, min(AHEAD, size * batches)) - len(self.gathering) - self.asked
+        ahead = max(0, allowed - self.in_flight) * size + max(AT_ONCE, math.ceil(allowed / 2) * size)
+        return max(size, min(AHEAD, ahead)) - len(self.gathering) - self.asked
 
     async def _one_receive(self, most: int) -> None:
         busy = self.in_flight or len(self.gathering)
@@ -270,7 +276,7 @@ class QueueRun:
         if self.failures:
             self.failures = 0
             self.observer(reachable(ConditionType.SOURCE_REACHABLE))
-        self.polled = True
+        self.polled, self.full = True, full
         self.side_by_side = min(MOST_RECEIVES, self.side_by_side + 1) if full else max(1, self.side_by_side // 2)
         self.observer(RecordsPolled(self.queue.name, len(messages), 0.0))
         keeps = self.delivery.filter.keeps if self.delivery.filter is not None else None
@@ -296,13 +302,13 @@ class QueueRun:
         """Starts the calls that may start, and sees to it that a window that ends is noticed."""
         now = time.monotonic()
         if not self.stop.is_set():
-            self.gathering.drop_lapsed(now)
             while self.in_flight < self._allowed() and (batch := self.gathering.take(now)):
                 self.in_flight += 1
                 self.membership.report_calls(self.in_flight)
                 self._start(self._deliver(batch))
             self._wake_at(self.gathering.due() if self.in_flight < self.concurrency.allowed else None, now)
-        self.room.set()
+        if self._may_receive():
+            self.room.set()
         self._tell_pending(changes_only=True)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
@@ -347,7 +353,7 @@ class QueueRun:
                         await give_back(self.queue, self._live(batch), GIVING_BACK, self.observer)
                         return batch
                 case settled:
-                    self.concurrency = self.concurrency.answered(in_flight=self.in_flight)
+                    self.concurrency = self.concurrency.answered(backlog=self.full or bool(len(self.gathering)))
                     late = await self._delete(settled.delete)
                     return [*settled.leave, *late, *(one for one in batch if one not in live)]
 
@@ -413,6 +419,7 @@ class QueueRun:
     async def _tell_age(self) -> None:
         while True:
             await asyncio.sleep(TELL_INTERVAL)
+            self.gathering.drop_lapsed(time.monotonic())
             self._tell_pending()
             if self.calls is not None:
                 self._advance()  # the share of the calls may have grown, or the fence opened

@@ -1,6 +1,6 @@
 """How many batches of a queue are with the function at a time (contract F.4). Pure: what happened in, a number out.
 
-It begins with a few, and grows by one with each answer while all of them are in use: twice as many after each round of
+It begins with a few, and grows by one with each answer while there is a backlog: twice as many after each round of
 calls. A throttle halves it, once for all calls of a round. What the function cannot take shows at once, and what it can
 is reached in seconds; AWS grows by 300 a minute.
 """
@@ -36,9 +36,9 @@ class Concurrency:
         """Batches at a time."""
         return min(int(self.now), self.most)
 
-    def answered(self, *, in_flight: int) -> Concurrency:
-        """A call reached the function; more may go out where none was to spare (`in_flight` counts that call)."""
-        if in_flight < self.allowed:
+    def answered(self, *, backlog: bool) -> Concurrency:
+        """A call reached the function; more may go out where there is more to do."""
+        if not backlog:
             return self
         return replace(self, now=min(self.now + 1, max(self.least, self.most)))
 
