@@ -16,7 +16,8 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from headrace import logs
-from headrace.cluster import ClusterError, ObjectNotFound, connect
+from headrace.api_server import connect
+from headrace.cluster import ClusterError, ObjectNotFound
 from headrace.ending import DRAINING
 from headrace.errors import InvalidMapping, LeaseLost, StoreError
 from headrace.event_recorder import EventRecorder

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from headrace.cluster import ClusterError, connect
+from headrace.api_server import connect
+from headrace.cluster import ClusterError
 from headrace.resources import API_VERSION, DEPLOYMENT, EVENT_SOURCE_MAPPING, POD, SHARD_LEASE, MappingRef, ref_of
 from tests.e2e import machines
 from tests.e2e.installation import CREDENTIALS, seen_by_pods

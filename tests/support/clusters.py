@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from headrace.cluster import Cluster, ClusterError, Conflict, connect
+from headrace.api_server import connect
+from headrace.cluster import Cluster, ClusterError, Conflict
 from headrace.resources import EVENT_SOURCE_MAPPING, Kind
 
 if TYPE_CHECKING:

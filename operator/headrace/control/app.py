@@ -11,7 +11,8 @@ import kopf
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
-from headrace.cluster import ClusterError, connect
+from headrace.api_server import connect
+from headrace.cluster import ClusterError
 from headrace.control.elector import Elector, Fenced
 from headrace.control.handlers import register
 from headrace.control.reconcile import Reconciler
