@@ -19,6 +19,17 @@ YEAR_10000 = 253_402_300_800
 """Epoch seconds of the first instant that no failure record could write."""
 
 
+class RawAnswer(dict[str, Any]):
+    """An answer as its JSON has it.
+
+    `plain` says that no text in it was escaped: each may go between quotes again as it is.
+    """
+
+    def __init__(self, answer: dict[str, Any], *, plain: bool) -> None:
+        super().__init__(answer)
+        self.plain = plain
+
+
 class RecordsParserFactory(AioResponseParserFactory):
     """botocore's parsers, except for the answers of RAW."""
 
@@ -37,4 +48,9 @@ class _RecordsParser(AioJSONParser):
             raise ResponseParserError("the answer is not JSON") from error
         if not isinstance(answer, dict):
             raise ResponseParserError("the answer is not an object")
-        return answer
+        return RawAnswer(answer, plain=b"\\" not in raw_body)
+
+
+def is_plain(answer: object) -> bool:
+    """Whether no text of an answer was escaped."""
+    return isinstance(answer, RawAnswer) and answer.plain
