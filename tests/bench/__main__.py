@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -66,6 +67,7 @@ async def measure(options: Namespace) -> Run:
         machine=machine(),
         versions=versions(),
         rounds=options.rounds,
+        load=[os.getloadavg()[0]],
     )
     chosen = parts(options.rounds, quick=options.quick)
     async with bench(RECORDS) as at:
@@ -79,6 +81,7 @@ async def measure(options: Namespace) -> Run:
             run.measured += measured
             run.left_out = list(dict.fromkeys([*run.left_out, *left_out]))
     run.seconds = time.monotonic() - began
+    run.load.append(os.getloadavg()[2])
     return run
 
 

@@ -23,6 +23,7 @@ rounds, in brackets the quartiles: half of the rounds lie between them. A ratio 
 where every round agrees which is larger and the medians lie farther apart than either spreads; else it says *no difference measured*.
 
 Made on {machine}, in {minutes:.0f} minutes from {began}. Servers and functions had one core, what is measured another.
+Load average: {load}; the benchmark alone makes about 2 of it, and what is more took time from everybody.
 Versions: {versions}.
 
 - **bare** is the least loop there is: signed `GetRecords`, orjson, a POST per batch over aiohttp, on asyncio's own event loop as Headrace is. It
@@ -77,6 +78,7 @@ def page(run: Run) -> str:
         machine=run.machine,
         minutes=run.seconds / 60,
         began=run.began,
+        load=" before, ".join(f"{each:.1f}" for each in run.load) + " over the last quarter of an hour",
         versions=versions,
     )
     parts = [opening, aims(run)]

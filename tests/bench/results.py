@@ -45,6 +45,8 @@ class Run:
     measured: list[Measured] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     """Sentences about what could not be measured."""
+    load: list[float] = field(default_factory=list)
+    """The machine's load average, over a minute, at the beginning and over fifteen at the end."""
 
     def find(self, part: str, peer: str | None = None, **setting: float) -> list[Measured]:
         """What was measured of a part, of one peer if one is named, where the setting has these numbers."""
