@@ -183,11 +183,26 @@ def operator(  # noqa: PLR0913, PLR0917 - one for each option
 @cli.command()
 @click.option("--mapping", required=True, metavar="NAMESPACE/NAME", help="The mapping to work for.")
 @click.option("--identity", default=_own_name, show_default="host and process", help="This poller's own name.")
+@click.option(
+    "--last-valid",
+    envvar="HEADRACE_LAST_VALID",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The mapping as it was last valid: what is worked by while the cluster's is not.",
+)
 @_metrics_port
 @click.option("--metrics-host", default="0.0.0.0", show_default=True, help="Address that the port is bound to.")  # noqa: S104 - pods are probed from outside
 @_log_format
 @_debug
-def poller(mapping: str, identity: str, metrics_port: int, metrics_host: str, log_format: str, debug: bool) -> None:
+def poller(
+    mapping: str,
+    identity: str,
+    last_valid: Path | None,
+    metrics_port: int,
+    metrics_host: str,
+    log_format: str,
+    debug: bool,
+) -> None:
     """Work for one mapping of a cluster, in a pod or with a kubeconfig."""
     from headrace import logs  # noqa: PLC0415
     from headrace.poller import PollerSettings, run_poller  # noqa: PLC0415
@@ -196,7 +211,7 @@ def poller(mapping: str, identity: str, metrics_port: int, metrics_host: str, lo
     if not (namespace and slash and name) or "/" in name:
         _fail(f"--mapping: must be NAMESPACE/NAME, got {mapping}")
     logs.configure(log_format, debug=debug)
-    settings = PollerSettings(namespace, name, identity, _aws(None), metrics_port, metrics_host)
+    settings = PollerSettings(namespace, name, identity, _aws(None), metrics_port, metrics_host, last_valid)
     _serve(run_poller(settings, asyncio.Event()))
 
 

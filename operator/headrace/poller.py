@@ -28,6 +28,7 @@ from headrace.resources import EVENT_SOURCE_MAPPING, MappingRef, ref_of
 from headrace.serving import serve
 from headrace.signals import set_on_signal
 from headrace.spec import parse_mapping, unsupported
+from headrace.spec_fixed import changed, last_valid, written
 from headrace.spec_rule import QUEUES
 from headrace.stream.aws import AwsAccess
 from headrace.stream.events import ConditionType, Faulted, Observer, all_of, unreachable
@@ -41,7 +42,8 @@ from headrace.stream.stores.kubernetes import KubernetesStore
 from headrace.stream.waiting import first
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
 
     from headrace.cluster import Body, Cluster
     from headrace.records import Holder
@@ -63,6 +65,8 @@ class PollerSettings:
     aws: AwsSettings
     metrics_port: int = 0
     metrics_host: str = "0.0.0.0"  # noqa: S104 - pods are probed from outside
+    last_valid: Path | None = None
+    """Where the operator has put the mapping as it was last valid."""
 
 
 _WayToTable = tuple[str | None, str | None, str | None] | None
@@ -149,16 +153,28 @@ class Poller:
         if generation == self._seen:
             return
         self._seen = generation
-        try:
-            mapping = parse_mapping(body)
-            refused = unsupported(mapping)
-        except InvalidMapping as error:
-            refused = error.errors
+        before = self._before()
+        mapping, refused = _judged(body, before)
         if refused:
-            log.warning("the mapping cannot be run", mapping=self._key, errors=refused)
-            return
+            log.warning("the mapping cannot be run; what was last valid goes on", mapping=self._key, errors=refused)
+            if self._mapping is not None or before is None:
+                return
+            metadata = body["metadata"] | {"generation": 0}  # an older one, whichever
+            mapping, worse = _judged(body | {"metadata": metadata, "spec": before}, None)
+            if worse:
+                return
         self._mapping = mapping
         self._news.set()
+
+    def _before(self) -> Body | None:
+        """The spec that is followed now, or that pods were last made for."""
+        if self._mapping is not None:
+            return written(self._mapping.spec)
+        file = self._settings.last_valid
+        try:
+            return last_valid(file.read_text()) if file is not None else None
+        except OSError:
+            return None
 
     @property
     def _key(self) -> str:
@@ -306,6 +322,15 @@ class Poller:
                     )
                 except (StoreError, LeaseLost) as error:
                     log.debug("a shard's facts were not written", shard=shard_id, error=str(error))
+
+
+def _judged(body: Body, before: Body | None) -> tuple[EventSourceMapping | None, Sequence[str]]:
+    """A mapping, and what keeps it from being run; `before` is the spec that may not be changed everywhere."""
+    try:
+        mapping = parse_mapping(body)
+    except InvalidMapping as error:
+        return None, error.errors
+    return mapping, unsupported(mapping) or (changed(before, written(mapping.spec)) if before is not None else ())
 
 
 def start_of(mapping: EventSourceMapping) -> Start | None:

@@ -7,8 +7,15 @@ default or leave it out again.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from headrace.spec_rule import has
+
+if TYPE_CHECKING:
+    from headrace.cluster import Body
+    from headrace.spec import EventSourceMappingSpec
 
 FIXED_SENTENCE = "cannot be changed; delete the mapping and make it anew"
 
@@ -76,6 +83,41 @@ def _hosts_kept(here: str, there: str) -> str:
 
 VIRTUAL_HOST_MESSAGE = f"spec.{_HOSTS}: VIRTUAL_HOST {FIXED_SENTENCE}"
 VIRTUAL_HOST_CEL = f"{_hosts_kept('self', 'oldSelf')} && {_hosts_kept('oldSelf', 'self')}"
+
+
+def written(spec: EventSourceMappingSpec) -> Body:
+    """A spec as its author has written it, in one form."""
+    return spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+
+
+def last_valid(text: str | None) -> Body | None:
+    """The spec in a manifest that the operator has kept; None where there is none, or it was edited by hand."""
+    try:
+        spec = yaml.safe_load(text or "")["spec"]
+    except (yaml.YAMLError, TypeError, KeyError):
+        return None
+    return spec if isinstance(spec, dict) else None
+
+
+def changed(before: Body, now: Body) -> tuple[str, ...]:
+    """A sentence for each fixed property of a spec that means something else than before.
+
+    For servers that know no rules about changes; both are specs as the API has them.
+    """
+    told = [one.message for one in FIXED if _meaning(before, one) != _meaning(now, one)]
+    return (*told, *([VIRTUAL_HOST_MESSAGE] if _hosts(before) != _hosts(now) else []))
+
+
+def _meaning(spec: Body, fixed: Fixed) -> Any:
+    value: Any = spec
+    for step in fixed.path.split("."):
+        value = value.get(step) if isinstance(value, dict) else None
+    return fixed.default if value is None else value
+
+
+def _hosts(spec: Body) -> frozenset[Any]:
+    configured = [one for one in spec.get(_HOSTS) or () if one.get("type") == "VIRTUAL_HOST"]
+    return frozenset(one.get("uri") for one in configured) or frozenset({"/"})
 
 
 def transitions() -> tuple[tuple[str, str], ...]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from headrace.cluster import Body, ClusterError, ObjectNotFound
 from headrace.errors import StoreError
@@ -89,3 +92,40 @@ async def test_a_kind_that_the_server_does_not_serve_is_a_store_that_fails_and_n
 
     with pytest.raises(StoreError, match="no such path; apply the CRDs"):
         await working(Bare())
+
+
+def mapping_of(poller: Poller) -> tuple[str | None, int | None]:
+    mapping = poller._mapping
+    return (mapping.spec.function.url, mapping.metadata.generation) if mapping is not None else (None, None)
+
+
+async def test_a_pod_that_starts_while_the_spec_is_not_valid_works_by_what_was(tmp_path: Path) -> None:
+    cluster = FakeCluster()
+    good = clusters.mapping("shop", "orders", function={"url": "http://good"})
+    file = tmp_path / "mapping.yaml"
+    file.write_text(yaml.safe_dump({"spec": good["spec"]}))
+    body = await cluster.create(EVENT_SOURCE_MAPPING, good)
+    settings = PollerSettings("shop", "orders", "pod-a", AwsSettings(), last_valid=file)
+
+    def started(**spec: Any) -> tuple[str | None, int | None]:
+        changed = body | {"metadata": body["metadata"] | {"generation": 7}, "spec": body["spec"] | spec}
+        return mapping_of(Poller(cluster, settings, changed, asyncio.Event()))
+
+    assert started(function={"url": "http://new"}) == ("http://new", 7)
+    assert started(function={"url": "not a URL"}) == ("http://good", 0)
+    assert started(tags={"a": "b"}) == ("http://good", 0)
+    assert started(startingPosition="LATEST") == ("http://good", 0)
+    file.write_text("edited: by hand")
+    assert started(function={"url": "not a URL"}) == (None, None)
+    file.unlink()
+    assert started(function={"url": "not a URL"}) == (None, None)
+    assert started(function={"url": "http://new"}) == ("http://new", 7)
+
+
+async def test_a_running_poller_does_not_follow_what_cannot_be_changed() -> None:
+    poller, _ = await working(FakeCluster())
+    before = mapping_of(poller)
+    body = clusters.mapping("shop", "orders", startingPosition="LATEST")
+    body["metadata"] |= {"uid": "u", "generation": 8}
+    poller._take(body)
+    assert mapping_of(poller) == before

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace.cluster import Body, ClusterError
+from headrace.cluster import Body, ClusterError, Conflict
 from headrace.control.desired import PollerSettings
 from headrace.control.observe import CHILDREN
 from headrace.control.reconcile import NotApplied, Reconciler
@@ -180,3 +180,42 @@ async def test_trouble_is_an_event_once_and_recovers(bench: Bench) -> None:
     await bench.cluster.create(SERVICE_ACCOUNT, account)
     await bench.look(Scope.STATUS)
     assert bench.ready()["reason"] == "Pending"
+
+
+async def test_what_cannot_be_changed_is_told_where_no_server_has_refused_it_and_changes_nothing(bench: Bench) -> None:
+    ref = await bench.apply(poller={"checkpointTable": "headrace"})
+    await bench.look()
+    before = await bench.cluster.find(CONFIG_MAP, "shop", ref.child_name)
+    patch = {"spec": {"poller": {"checkpointTable": None}, "startingPosition": "LATEST"}}
+    await bench.cluster.merge(EVENT_SOURCE_MAPPING, "shop", "orders", patch)
+    for scope in (Scope.ALL, Scope.STATUS):
+        await bench.look(scope)
+        assert (bench.ready()["status"], bench.ready()["reason"]) == ("False", "InvalidSpec")
+        assert "spec.poller.checkpointTable: cannot be changed" in bench.ready()["message"]
+        assert "spec.startingPosition: cannot be changed" in bench.ready()["message"]
+    assert await bench.cluster.find(CONFIG_MAP, "shop", ref.child_name) == before
+    back = {"spec": {"poller": {"checkpointTable": "headrace"}, "startingPosition": "TRIM_HORIZON"}}
+    await bench.cluster.merge(EVENT_SOURCE_MAPPING, "shop", "orders", back)
+    await bench.look()
+    assert bench.ready()["reason"] != "InvalidSpec"
+
+
+async def test_somebody_quicker_is_no_trouble_of_the_mapping(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = await bench.apply()
+    await bench.look()
+    status = bench.status()
+
+    async def quicker(*_: Any) -> Body:
+        raise Conflict("please apply your changes to the latest version", 409)
+
+    patch = {"spec": {"poller": {"minReplicas": 2}}}
+    await bench.cluster.merge(EVENT_SOURCE_MAPPING, "shop", "orders", patch)
+    with monkeypatch.context() as one:
+        one.setattr(bench.cluster, "replace", quicker)
+        with pytest.raises(Conflict):
+            await bench.look()
+    assert bench.status() == status
+    await bench.look()
+    deployment = await bench.cluster.find(DEPLOYMENT, "shop", ref.child_name)
+    assert deployment is not None
+    assert deployment["spec"]["replicas"] == 2

@@ -9,7 +9,7 @@ import orjson
 import yaml
 
 from headrace.control.plan import ANNOTATION_HASH, ANNOTATION_OURS
-from headrace.control.pods import METRICS_PORT, PollerSettings, deployment
+from headrace.control.pods import LAST_VALID, METRICS_PORT, PollerSettings, deployment
 from headrace.resources import (
     API_VERSION,
     CONFIG_MAP,
@@ -29,6 +29,7 @@ from headrace.resources import (
     Kind,
     MappingRef,
 )
+from headrace.spec_fixed import written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,7 @@ def children(
     budget: Kind | None = POD_DISRUPTION_BUDGET,
 ) -> dict[Kind, Body]:
     """Manifests by kind, in the order they are needed; `budget` is the kind of budgets that the server knows."""
-    spec = mapping.spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+    spec = written(mapping.spec)
     poller = spec.get("poller") or {}
     account = poller.get("serviceAccountName") or ref.child_name
     bodies: dict[Kind, Body] = {
@@ -117,14 +118,14 @@ def _rules(ref: MappingRef) -> list[Body]:
 
 
 def _config_map(ref: MappingRef, spec: Body) -> Body:
-    """The mapping as the pods are started with it; also what `headrace run -f` takes."""
+    """The mapping as it was last valid, which pods begin with while a newer spec is not; `headrace run -f` takes it."""
     document = {
         "apiVersion": API_VERSION,
         "kind": EVENT_SOURCE_MAPPING.kind,
         "metadata": {"name": ref.name, "namespace": ref.namespace},
         "spec": spec,
     }
-    return {"data": {"mapping.yaml": yaml.safe_dump(document, sort_keys=True)}}
+    return {"data": {LAST_VALID: yaml.safe_dump(document, sort_keys=True)}}
 
 
 def _selector(ref: MappingRef) -> Body:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 METRICS_PORT = 8080
 USER = 65532
 RESOURCES = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}}
+LAST_VALID_FOLDER, LAST_VALID = "/etc/headrace/mapping", "mapping.yaml"
 CA_FOLDER, CA_FILE = "/etc/headrace/ca", "ca.crt"
 
 
@@ -62,7 +63,7 @@ def deployment(
                     "seccompProfile": {"type": "RuntimeDefault"},
                 },
                 "containers": [_container(ref, mapping, spec, settings)],
-                "volumes": [{"name": "tmp", "emptyDir": {}}, *_ca_volume(spec), *(poller.get("volumes") or ())],
+                "volumes": [*_own_volumes(ref), *_ca_volume(spec), *(poller.get("volumes") or ())],
             },
         },
     }
@@ -76,6 +77,12 @@ def _scheduling(ref: MappingRef, poller: Body) -> Body:
     own = {"labelSelector": {"matchLabels": {LABEL_MAPPING_UID: ref.uid}}}
     passed_on = {name: poller[name] for name in wanted if poller.get(name)}
     return passed_on | {"topologySpreadConstraints": [own | constraint for constraint in spread]}
+
+
+def _own_volumes(ref: MappingRef) -> list[Body]:
+    """Somewhere to write, and the mapping as it was last valid."""
+    mapping = {"name": ref.child_name, "optional": True}
+    return [{"name": "tmp", "emptyDir": {}}, {"name": "mapping", "configMap": mapping}]
 
 
 def _ca_volume(spec: Body) -> list[Body]:
@@ -110,6 +117,7 @@ def _container(ref: MappingRef, mapping: EventSourceMapping, spec: Body, setting
         },
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - an emptyDir of the pod's own
+            {"name": "mapping", "mountPath": LAST_VALID_FOLDER, "readOnly": True},
             *ca_mount,
             *(poller.get("volumeMounts") or ()),
         ],
@@ -134,6 +142,7 @@ def _probe(path: str, *, failures: int) -> Body:
 def _environment(mapping: EventSourceMapping, poller: Body, settings: PollerSettings, *, own_ca: bool) -> list[Body]:
     """The pod's name, the region, what the operator passes on, and over all of it what the user says."""
     ours: dict[str, Any] = {"POD_NAME": {"valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}}
+    ours["HEADRACE_LAST_VALID"] = {"value": f"{LAST_VALID_FOLDER}/{LAST_VALID}"}  # no option: images may be older
     if mapping.region:
         ours["AWS_REGION"] = {"value": mapping.region}
     ours |= {name: {"value": value} for name, value in sorted(settings.environment.items())}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from headrace.cluster import ClusterError, ObjectNotFound
+from headrace.cluster import ClusterError, Conflict, ObjectNotFound
 from headrace.control.announcer import Announcer
 from headrace.control.announcing import notices
 from headrace.control.apply import apply
@@ -15,14 +15,16 @@ from headrace.control.desired import children
 from headrace.control.fleet_metrics import FleetMetrics
 from headrace.control.observe import CHILDREN, Observed, observe
 from headrace.control.plan import plan
+from headrace.control.pods import LAST_VALID
 from headrace.control.scaling import replicas
 from headrace.control.status import patch_of, status_of
 from headrace.control.trouble import Problem
 from headrace.control.twins import is_settled, refusal, twin
 from headrace.control.workqueue import Scope
 from headrace.errors import HeadraceError, InvalidMapping, Reason
-from headrace.resources import DEPLOYMENT, EVENT_SOURCE_MAPPING, NETWORK_POLICY
+from headrace.resources import CONFIG_MAP, DEPLOYMENT, EVENT_SOURCE_MAPPING, NETWORK_POLICY
 from headrace.spec import EventSourceMapping, parse_mapping, unsupported
+from headrace.spec_fixed import changed, last_valid, written
 
 if TYPE_CHECKING:
     from headrace.cluster import Body, Cluster
@@ -57,7 +59,7 @@ class Reconciler:
         """Whether the mapping is there; raises ClusterError or NotApplied after the status says why."""
         budget = await self.capabilities.budget()
         more = (NETWORK_POLICY,) if budget is None else (budget, NETWORK_POLICY)
-        kinds = (*CHILDREN, *more) if scope is Scope.ALL else (DEPLOYMENT,)
+        kinds = (*CHILDREN, *more) if scope is Scope.ALL else (CONFIG_MAP, DEPLOYMENT)
         observed = await observe(self.cluster, self.liveness, *key, kinds)
         if observed is None:
             self.fleet.forget(key)
@@ -96,6 +98,8 @@ class Reconciler:
         steps = plan(wanted, observed)
         try:
             await apply(self.cluster, steps)
+        except Conflict:
+            raise  # somebody was quicker: what is there now is looked at at once, and nothing is wrong
         except ClusterError as error:
             if _TERMINATING in error.causes:
                 text = f"namespace {observed.ref.namespace} is being deleted, and this mapping with it"
@@ -135,6 +139,9 @@ def judge(observed: Observed) -> tuple[EventSourceMapping | None, Problem | None
         mapping = parse_mapping(observed.mapping)
     except InvalidMapping as error:
         return None, Problem(Reason.INVALID_SPEC, "; ".join(error.errors))
+    before = last_valid(((observed.children.get(CONFIG_MAP) or {}).get("data") or {}).get(LAST_VALID))
+    if before is not None and (fixed := changed(before, written(mapping.spec))):
+        return None, Problem(Reason.INVALID_SPEC, "; ".join(fixed))
     missing = unsupported(mapping)
     if missing:
         return mapping, Problem(Reason.NOT_SUPPORTED_YET, "; ".join(missing))
