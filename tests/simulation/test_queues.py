@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from headrace.stream.events import ReceiptsExpired
+from headrace.stream.functions import NoResponse, Response
 from tests.support.fake_queue import (
     Answering,
     CalledWith,
@@ -169,6 +170,26 @@ def test_a_failed_head_is_called_again_before_what_was_received_with_it() -> Non
     world.play(Life(90))
     assert [call.ids[0] for call in world.calls] == ["1", "1", "1", "2", "3", "4", "5"]
     assert world.calls[1].at - world.calls[0].at >= 10
+
+
+def test_what_waits_behind_a_failed_message_is_not_called_before_it() -> None:
+    """Four slow calls have all there is; meanwhile a batch comes together whose last group goes on behind it."""
+    slow = [Sent(group, at / 10, group) for at, group in enumerate("wxyz")]
+    messages = [*slow, Sent("a1", 2.0, "a"), *(Sent(f"b{number}", 4.0, "b") for number in (1, 2, 3))]
+    spec = {"batchSize": 3, "scalingConfig": {"maximumConcurrency": 4}}
+    failed: list[CalledWith] = []
+
+    def answer(call: CalledWith) -> tuple[str, Response | NoResponse, float]:
+        if "6" in call.ids and not failed:
+            failed.append(call)
+            return error(call)
+        return ok(call, 9.0)
+
+    world = QueueWorld(messages, answer, spec, fifo=True, visibility=20)
+    world.play(Life(120))
+    of_b = [one for call in world.calls for one in call.ids if one in {"6", "7", "8"}]
+    assert failed
+    assert of_b == ["6", "7", "6", "7", "8"]
 
 
 def test_a_head_that_leaves_for_the_dead_letter_queue_lets_its_group_go_on() -> None:

@@ -122,7 +122,7 @@ class QueueRun:
     def __post_init__(self) -> None:
         spec = self.mapping.spec
         fifo = self.mapping.source_kind is SourceKind.SQS_FIFO
-        # Of a group no more than goes into one call: what waits behind a failed message lapses, which costs it a receive.
+        # Of a group no more than goes into one call: what waits behind a failed message lapses, a receive spent.
         self.at_once = min(AT_ONCE, self.delivery.limits.size) if fifo else AT_ONCE
         self.gathering = Gathering(self.delivery.limits, fifo=fifo)
         self.deleter = Deleter(self.queue, self.observer)
