@@ -10,7 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 from headrace.errors import SourceError
-from headrace.stream.events import ConditionType, MessagesDeleted, ReceiptsExpired, unreachable
+from headrace.stream.asking import Asking
+from headrace.stream.events import MessagesDeleted, ReceiptsExpired
 from headrace.stream.poller import backoff
 from headrace.stream.queues.visibility import lapsed
 from headrace.stream.sources.sqs import AT_ONCE
@@ -37,6 +38,7 @@ class Deleter:
     def __init__(self, queue: SqsQueue, observer: Observer) -> None:
         self._queue = queue
         self._observer = observer
+        self._asking = Asking("deleting", observer)
         self._waiting: dict[str, Message] = {}
         self._deleting: dict[str, Message] = {}
         self._some = asyncio.Event()
@@ -62,6 +64,14 @@ class Deleter:
             if message.message_id in held:
                 held[message.message_id] = held[message.message_id]._replace(expires=expires)
 
+    def received_again(self, message: Message) -> bool:
+        """Whether a message that was just received is about to be deleted: then that is done with its new receipt."""
+        for held in (self._waiting, self._deleting):
+            if message.message_id in held:
+                held[message.message_id] = message
+                return True
+        return False
+
     async def put(self, messages: Iterable[Message]) -> None:
         """Has messages deleted; waits where too many wait already, once it has taken these."""
         self._waiting |= {one.message_id: one for one in messages}
@@ -85,15 +95,13 @@ class Deleter:
                     self._some.clear()
                 if len(self._waiting) < MOST_WAITING:
                     self._room.set()
-                self._deleting |= {one.message_id: one for one in batch}
+                self._deleting |= {one.message_id: one for one in batch}  # until the request has begun, too
                 requests.create_task(self._one_request(batch))
 
     async def _one_request(self, batch: Sequence[Message]) -> None:
         try:
             await self.delete(batch)
         finally:
-            for message in batch:
-                self._deleting.pop(message.message_id, None)
             self._free.release()
             if not self._waiting and not self._deleting:
                 self._empty.set()
@@ -101,8 +109,13 @@ class Deleter:
     async def delete(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Deletes messages, at once and until it is done; gives those that it is too late for."""
         late: list[Message] = []
-        for start in range(0, len(messages), AT_ONCE):
-            late += await self._until_done(messages[start : start + AT_ONCE])
+        self._deleting |= {one.message_id: one for one in messages}
+        try:
+            for start in range(0, len(messages), AT_ONCE):
+                late += await self._until_done(messages[start : start + AT_ONCE])
+        finally:
+            for message in messages:
+                self._deleting.pop(message.message_id, None)
         if late:
             self._observer(ReceiptsExpired(self._queue.name, len(late), late[0].message_id))
         return late
@@ -111,15 +124,18 @@ class Deleter:
         failures = 0
         late: list[Message] = []
         while batch:
+            batch = [self._deleting.get(one.message_id, one) for one in batch]
             try:
                 confirmed = await self._queue.delete(batch)
             except SourceError as error:
-                self._observer(unreachable(ConditionType.SOURCE_REACHABLE, error))
+                self._asking.failed(error)
             else:
-                late += confirmed.late
+                self._asking.succeeded()
+                anew = [one for one in confirmed.late if self._deleting.get(one.message_id, one).receipt != one.receipt]
+                late += [one for one in confirmed.late if one not in anew]
                 if confirmed.done:
                     self._observer(MessagesDeleted(self._queue.name, len(confirmed.done)))
-                batch = confirmed.again
+                batch = [*confirmed.again, *anew]
             now = time.monotonic()
             expired = [one for one in batch if lapsed(self._deleting.get(one.message_id, one), now)]
             late += expired

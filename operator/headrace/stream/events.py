@@ -205,9 +205,9 @@ class ConditionObserved:
     shard_id: str | None = None
 
 
-def reachable(kind: ConditionType) -> ConditionObserved:
+def reachable(kind: ConditionType, shard_id: str | None = None) -> ConditionObserved:
     """What a success says of a condition."""
-    return ConditionObserved(kind, holds=True, reason=Reason.REACHABLE, message="it answers")
+    return ConditionObserved(kind, holds=True, reason=Reason.REACHABLE, message="it answers", shard_id=shard_id)
 
 
 def unreachable(

@@ -11,14 +11,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from headrace.errors import SourceError
-from headrace.stream.events import ConditionType, unreachable
 from headrace.stream.queues.visibility import extension
 from headrace.stream.sources.sqs import AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from headrace.stream.events import Observer
+    from headrace.stream.asking import Asking
     from headrace.stream.queues.messages import Message
     from headrace.stream.sources.sqs import SqsQueue
 
@@ -35,7 +34,7 @@ async def hold(
     held: Callable[[], Iterable[Message]],
     renew: Callable[[Message, float], None],
     each: Callable[[], float],
-    observer: Observer,
+    asking: Asking,
 ) -> None:
     """For ever: asks for more time for those of `held` that need it; `each` is what messages are received with.
 
@@ -50,8 +49,9 @@ async def hold(
             try:
                 confirmed = await queue.hold([one for one, _ in part], [more for _, more in part])
             except SourceError as error:
-                observer(unreachable(ConditionType.SOURCE_REACHABLE, error))
+                asking.failed(error)
                 return
+            asking.succeeded()
             seconds = {one.message_id: more for one, more in part}
             for message in confirmed.done:
                 renew(message, now + seconds[message.message_id])
@@ -61,14 +61,14 @@ async def hold(
         await _in_tens(due, ask)
 
 
-async def give_back(queue: SqsQueue, messages: Sequence[Message], seconds: float, observer: Observer) -> None:
+async def give_back(queue: SqsQueue, messages: Sequence[Message], seconds: float, asking: Asking) -> None:
     """Makes messages visible at once, for `seconds` at most; what is not reached comes again when its time is over."""
 
     async def ask(part: Sequence[Message]) -> None:
         try:
             await queue.hold(part, [0.0] * len(part))
         except SourceError as error:
-            observer(unreachable(ConditionType.SOURCE_REACHABLE, error))
+            asking.failed(error)
 
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):

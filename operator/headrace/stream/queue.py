@@ -12,20 +12,20 @@ import math
 import random
 import time
 import uuid
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from headrace.arns import SourceKind
 from headrace.ending import GIVING_BACK, LAST_CHECKPOINT
-from headrace.errors import Reason, SourceError
+from headrace.errors import SourceError
+from headrace.stream.asking import Asking
 from headrace.stream.classify import Refused, classify
 from headrace.stream.deleting import Deleter
 from headrace.stream.events import (
     CallEnded,
     CallsAllowed,
     CallStarted,
-    ConditionObserved,
-    ConditionType,
     Faulted,
     Observer,
     Pending,
@@ -36,14 +36,13 @@ from headrace.stream.events import (
     ShardStarted,
     ShardStopped,
     Waiting,
-    reachable,
-    unreachable,
 )
 from headrace.stream.functions import Call
 from headrace.stream.holding import give_back, hold
 from headrace.stream.membership import Permit
 from headrace.stream.poller import backoff
 from headrace.stream.queues import visibility
+from headrace.stream.queues.advice import advice
 from headrace.stream.queues.concurrency import Concurrency, bounds
 from headrace.stream.queues.gathering import Gathering
 from headrace.stream.queues.settling import Again, counted, settle
@@ -54,7 +53,7 @@ from headrace.stream.waiting import first
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from headrace.records import Batch, Record
+    from headrace.records import Batch
     from headrace.spec import EventSourceMapping
     from headrace.stream.classify import Outcome
     from headrace.stream.functions import Function
@@ -93,6 +92,8 @@ class QueueRun:
     stop: asyncio.Event
     gathering: Gathering = field(init=False)
     deleter: Deleter = field(init=False)
+    receives: Asking = field(init=False)
+    hides: Asking = field(init=False)
     permit: Permit = field(init=False)
     concurrency: Concurrency = field(init=False)
     most: int = field(init=False)
@@ -101,9 +102,11 @@ class QueueRun:
     calls: asyncio.TaskGroup | None = None
     in_flight: int = 0
     """Batches with the function, or waiting for it."""
-    waiting: int = 0
-    """Of these the ones that the function did not take yet: nothing is received meanwhile."""
+    put_off: deque[asyncio.Event] = field(default_factory=deque)
+    """Of these the ones that the function did not take yet: nothing is received meanwhile. Set: to be tried at once."""
     receiving: int = 0
+    at_once: int = AT_ONCE
+    """Messages that one receive asks for at most."""
     asked: int = 0
     """Receives under way, and the messages they may bring."""
     side_by_side: int = 1
@@ -119,8 +122,11 @@ class QueueRun:
     def __post_init__(self) -> None:
         spec = self.mapping.spec
         fifo = self.mapping.source_kind is SourceKind.SQS_FIFO
+        # Of a group no more than goes into one call: what waits behind a failed message lapses, a receive spent.
+        self.at_once = min(AT_ONCE, self.delivery.limits.size) if fifo else AT_ONCE
         self.gathering = Gathering(self.delivery.limits, fifo=fifo)
         self.deleter = Deleter(self.queue, self.observer)
+        self.receives, self.hides = Asking("receiving", self.observer), Asking("hiding", self.observer)
         self.permit = Permit(self.membership.fence, self.stop)
         maximum = spec.scaling_config.maximum_concurrency if spec.scaling_config is not None else None
         pollers = spec.provisioned_poller_config
@@ -135,7 +141,7 @@ class QueueRun:
             await self._seen()
             loops = [looking, tasks.create_task(self._tell_age())]
             loops.append(tasks.create_task(self.deleter.run()))
-            keeping = hold(self.queue, self._held, self._renew, self._visibility, self.observer)
+            keeping = hold(self.queue, self._held, self._renew, self._visibility, self.hides)
             loops.append(tasks.create_task(keeping))
             if not self.stop.is_set():
                 self.observer(ShardStarted(self.queue.name, None))
@@ -154,11 +160,13 @@ class QueueRun:
             receiving.cancel()
             if self.timer is not None:
                 self.timer.cancel()
+            # at once, so that others can take it: the calls in flight may take long
+            await give_back(self.queue, self.gathering.give_back(), GIVING_BACK, self.hides)
         self.calls = None
 
     async def _leave(self) -> None:
         """What was acknowledged is deleted, as far as that can be had; what waits is given back."""
-        await give_back(self.queue, self.gathering.give_back(), GIVING_BACK, self.observer)
+        await give_back(self.queue, self.gathering.give_back(), GIVING_BACK, self.hides)
         try:
             async with asyncio.timeout(LAST_CHECKPOINT):
                 await self.deleter.emptied()
@@ -174,17 +182,17 @@ class QueueRun:
 
     async def _look(self) -> None:
         """Looks at the queue from time to time."""
-        failures = 0
+        failures, asking = 0, Asking("looking", self.observer)
         while True:
             try:
                 facts = await self.queue.facts()
             except SourceError as error:
                 failures += 1
-                self.observer(unreachable(ConditionType.SOURCE_REACHABLE, error))
+                asking.failed(error)
                 await asyncio.sleep(backoff(failures, LONGEST_PAUSE))
                 continue
             failures = 0
-            self.observer(reachable(ConditionType.SOURCE_REACHABLE))
+            asking.succeeded()
             self._learn(facts)
             await asyncio.sleep(BUSY_LOOK_INTERVAL if facts.backlog else LOOK_INTERVAL)
 
@@ -196,23 +204,8 @@ class QueueRun:
             self.observer(ShardsListed(1, 0))
             self.room.set()
         if before is None or (before.visibility, before.dead_letters) != (facts.visibility, facts.dead_letters):
-            self._advise(facts)
-
-    def _advise(self, facts: QueueFacts) -> None:
-        function = float(self.mapping.spec.function.timeout_seconds)
-        short = visibility.too_short(facts.visibility, function)
-        kind, reason = ConditionType.VISIBILITY_TIMEOUT, Reason.VISIBILITY_TOO_SHORT if short else Reason.CONFIGURED
-        said = short or f"{facts.visibility:g} s, for a function that may take {function:g} s"
-        self.observer(ConditionObserved(kind, short is None, reason, said))
-        letters = facts.dead_letters
-        said = (
-            "what fails again and again goes to the queue of its redrive policy"
-            if letters
-            else "the queue has no redrive policy: what fails comes again until its retention ends;"
-            " give it a dead-letter queue with a maxReceiveCount of 5 or more"
-        )
-        reason = Reason.CONFIGURED if letters else Reason.NO_DEAD_LETTER_QUEUE
-        self.observer(ConditionObserved(ConditionType.DEAD_LETTER_QUEUE, letters, reason, said))
+            for condition in advice(facts, float(self.mapping.spec.function.timeout_seconds)):
+                self.observer(condition)
 
     def _visibility(self) -> float:
         spec, facts = self.mapping.spec, self.facts
@@ -229,7 +222,7 @@ class QueueRun:
                 if not self._may_receive():
                     await first(TELL_INTERVAL, self.room, self.stop)
                     continue
-                most = min(self._wanted(), AT_ONCE)
+                most = min(self._wanted(), self.at_once)
                 self.receiving += 1
                 self.asked += most
                 receives.create_task(self._one_receive(most))
@@ -237,17 +230,17 @@ class QueueRun:
     def _may_receive(self) -> bool:
         """Whether there is room for a whole receive, or for anything at all while none is under way."""
         wanted = self._wanted()
-        return self.receiving < self.side_by_side and (wanted >= AT_ONCE or (wanted > 0 and not self.asked))
+        return self.receiving < self.side_by_side and (wanted >= self.at_once or (wanted > 0 and not self.asked))
 
     def _wanted(self) -> int:
         """Messages there is room for: what may be called at once and half as much again, one receive at least."""
-        if self.waiting or self.permit.closed or self.gathering.waiting_bytes >= AHEAD_BYTES:
+        if self.put_off or self.permit.closed or self.gathering.waiting_bytes >= AHEAD_BYTES:
             return 0
         size, allowed = self.delivery.limits.size, self._allowed()
         if not allowed:
             return 0
-        ahead = max(0, allowed - self.in_flight) * size + max(AT_ONCE, math.ceil(allowed / 2) * size)
-        return max(size, min(AHEAD, ahead)) - len(self.gathering) - self.asked
+        ahead = max(0, allowed - self.in_flight) * size + max(self.at_once, math.ceil(allowed / 2) * size)
+        return max(size, min(AHEAD, ahead)) - self.gathering.ready - self.asked
 
     async def _one_receive(self, most: int) -> None:
         busy = self.in_flight or len(self.gathering)
@@ -257,7 +250,7 @@ class QueueRun:
         except SourceError as error:
             self.failures += 1
             self.side_by_side = 1
-            self.observer(unreachable(ConditionType.SOURCE_REACHABLE, error))
+            self.receives.failed(error)
             await first(backoff(self.failures, LONGEST_PAUSE), self.stop)
         except Exception as error:  # noqa: BLE001 - whatever receiving meets, the calls in flight have no part in it
             self.failures += 1
@@ -273,13 +266,13 @@ class QueueRun:
 
     def _take(self, messages: Sequence[Message], *, full: bool) -> None:
         """Gathers what came; what no filter matches is deleted (contract E.3)."""
-        if self.failures:
-            self.failures = 0
-            self.observer(reachable(ConditionType.SOURCE_REACHABLE))
+        self.failures = 0
+        self.receives.succeeded()
         self.polled, self.full = True, full
         self.side_by_side = min(MOST_RECEIVES, self.side_by_side + 1) if full else max(1, self.side_by_side // 2)
         self.observer(RecordsPolled(self.queue.name, len(messages), 0.0))
         keeps = self.delivery.filter.keeps if self.delivery.filter is not None else None
+        messages = [one for one in messages if not self.deleter.received_again(one)]
         kept = [one for one in messages if keeps is None or keeps(one.record.event)]
         self.gathering.add(kept, time.monotonic())
         if len(kept) < len(messages):
@@ -337,23 +330,24 @@ class QueueRun:
 
     async def _until_settled(self, batch: Sequence[Message]) -> Sequence[Message]:
         """The messages that are not done with."""
-        attempt = 0
+        setbacks = 0
         while True:
             live = self._live(batch)
             if not live:
                 return batch
             if not await self.permit.opened():
-                await give_back(self.queue, live, GIVING_BACK, self.observer)
+                await give_back(self.queue, live, GIVING_BACK, self.hides)
                 return batch
-            attempt += 1
-            outcome = await self._invoke([one.record for one in live], attempt)
+            outcome = await self._invoke(live)
             match settle(live, outcome):
                 case Again() as again:
-                    if await self._put_off(live, attempt, again):
-                        await give_back(self.queue, self._live(batch), GIVING_BACK, self.observer)
+                    setbacks += 1
+                    if await self._put_off(live, setbacks, again):
+                        await give_back(self.queue, self._live(batch), GIVING_BACK, self.hides)
                         return batch
                 case settled:
                     self.concurrency = self.concurrency.answered(backlog=self.full or bool(len(self.gathering)))
+                    self._try_sooner()
                     late = await self._delete(settled.delete)
                     return [*settled.leave, *late, *(one for one in batch if one not in live)]
 
@@ -371,22 +365,30 @@ class QueueRun:
         await self.deleter.put(newest)
         return ()
 
-    async def _put_off(self, batch: Sequence[Message], attempt: int, again: Again) -> bool:
+    async def _put_off(self, batch: Sequence[Message], setbacks: int, again: Again) -> bool:
         """Waits before the next try; True when the stop comes first."""
         policy = self.delivery.policy
-        pause = retry_pause(attempt, policy.initial_backoff, policy.maximum_backoff, random.uniform(0.5, 1.0))  # noqa: S311
+        pause = retry_pause(setbacks, policy.initial_backoff, policy.maximum_backoff, random.uniform(0.5, 1.0))  # noqa: S311
         pause = max(pause, again.retry_after or 0.0)
         self.concurrency = self.concurrency.throttled(time.monotonic(), pause)
         self.observer(Waiting(self.queue.name, tuple(one.record for one in batch), pause, 0))
-        self.waiting += 1
+        sooner = asyncio.Event()
+        self.put_off.append(sooner)
         try:
-            await first(pause, self.stop)
+            await first(pause, self.stop, sooner)
         finally:
-            self.waiting -= 1
+            self.put_off.remove(sooner)
         return self.stop.is_set()
 
-    async def _invoke(self, batch: Sequence[Record], attempt: int) -> Outcome:
-        delivery, records, name = self.delivery, tuple(batch), self.queue.name
+    def _try_sooner(self) -> None:
+        """The function answers: one of the batches that were put off need not wait any longer."""
+        one = next((one for one in self.put_off if not one.is_set()), None)
+        if one is not None:
+            one.set()
+
+    async def _invoke(self, batch: Sequence[Message]) -> Outcome:
+        delivery, name = self.delivery, self.queue.name
+        records, attempt = tuple(one.record for one in batch), max(one.receives for one in batch)
         event = delivery.limits.encoding.encode(records)
         request_id = _request_id(delivery.mapping_uid, records)
         if len(event) > delivery.limits.event_limit:
@@ -410,7 +412,7 @@ class QueueRun:
     # ---- what is told
 
     def _held(self) -> Sequence[Message]:
-        return (*self.gathering.held, *self.deleter.held)
+        return tuple({one.message_id: one for one in (*self.gathering.held, *self.deleter.held)}.values())
 
     def _renew(self, message: Message, expires: float) -> None:
         self.gathering.renew(message, expires)

@@ -36,6 +36,11 @@ class Gathering:
         return len(self._waiting)
 
     @property
+    def ready(self) -> int:
+        """Messages that may be called now: their groups are in no batch."""
+        return sum(1 for _ in self._callable()) if self._fifo else len(self._waiting)
+
+    @property
     def waiting_bytes(self) -> int:
         """Bytes of the messages that are in no batch yet."""
         return self._bytes

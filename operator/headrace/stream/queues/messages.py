@@ -17,13 +17,15 @@ class Message(NamedTuple):
 
     `record` is it as it stands in the Lambda event (contract D.3): its sequence number is the message's id, its arrival
     when it was sent, its key the message group. `receipt` is what it is deleted with, `received` when it was asked for
-    and `expires` when it is visible again unless more time is asked for (both in seconds of a monotonic clock).
+    and `expires` when it is visible again unless more time is asked for (both in seconds of a monotonic clock);
+    `receives` is its ApproximateReceiveCount.
     """
 
     record: Record
     receipt: str
     received: float
     expires: float
+    receives: int = 1
 
     @property
     def message_id(self) -> str:

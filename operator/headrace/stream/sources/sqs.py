@@ -96,10 +96,7 @@ class SqsQueue:
             return [self._message(entry, handed_over, visibility) for entry in answer.get("Messages") or ()]
 
     def _message(self, entry: Mapping[str, Any], received: float, visibility: float) -> Message:
-        receipt = entry["ReceiptHandle"]
-        if not isinstance(receipt, str):
-            raise TypeError("no receipt")
-        return Message(to_record(entry, str(self._arn), self._region), receipt, received, received + int(visibility))
+        return to_message(entry, str(self._arn), self._region, received, received + int(visibility))
 
     async def delete(self, messages: Sequence[Message]) -> Confirmed:
         """DeleteMessageBatch, of ten at most; raises SourceError."""
@@ -134,6 +131,15 @@ class SqsQueue:
     async def aclose(self) -> None:
         """Closes the connections."""
         await self._client.aclose()
+
+
+def to_message(entry: Mapping[str, Any], queue_arn: str, region: str, received: float, expires: float) -> Message:
+    """A message of a ReceiveMessage answer; both times are seconds of a monotonic clock. Raises one of MALFORMED."""
+    receipt = entry["ReceiptHandle"]
+    if not isinstance(receipt, str):
+        raise TypeError("no receipt")
+    record = to_record(entry, queue_arn, region)
+    return Message(record, receipt, received, expires, int(entry["Attributes"]["ApproximateReceiveCount"]))
 
 
 def to_record(entry: Mapping[str, Any], queue_arn: str, region: str) -> Record:

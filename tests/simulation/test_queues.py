@@ -1,0 +1,213 @@
+"""A mapping of a queue in virtual time, against a queue that hides, locks and redrives as SQS does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from headrace.stream.events import ReceiptsExpired
+from headrace.stream.functions import NoResponse, Response
+from tests.support.fake_queue import (
+    Answering,
+    CalledWith,
+    Life,
+    QueueWorld,
+    Sent,
+    away,
+    error,
+    ok,
+    throttle,
+    unreachable_queue,
+)
+
+ONE = {"batchSize": 1}
+
+
+def sent(count: int, group: str = "", at: float = 0.0) -> list[Sent]:
+    return [Sent(str(number), at, group) for number in range(1, count + 1)]
+
+
+def test_groups_are_called_side_by_side_although_a_receive_brings_ten_messages_of_one() -> None:
+    """F.3: concurrency is bounded by the groups there are, not by which of them a receive brought first."""
+    messages = [one for group in "abcde" for one in sent(10, group)]
+    world = QueueWorld(messages, partial(ok, takes=1.0), ONE, fifo=True)
+    world.play(Life(14))
+    assert len(world.calls) == 50
+    assert world.most_in_flight == 5
+    assert max(call.until for call in world.calls) < 13
+
+
+def test_what_waits_is_given_back_at_the_stop_while_the_calls_in_flight_go_on() -> None:
+    world = QueueWorld(
+        sent(20), partial(ok, takes=9.0), ONE | {"scalingConfig": {"maximumConcurrency": 2}}, visibility=600
+    )
+    seen: list[tuple[int, int]] = []
+    world.queue.fault = lambda operation: (
+        seen.append((len(world.queue.hidden), world.in_flight)) if operation == "facts" else None
+    )
+    world.play(Life(3))
+    given_back = [at for at, operation, _ in world.queue.operations if operation == "give back"]
+    assert given_back
+    assert max(given_back) < 3 + 4.1, "only receives under way are waited for"
+    assert len(world.calls) == 2
+    assert len(world.queue.lying) == len(world.queue.visible) == 18
+
+
+def test_a_throttle_now_and_then_does_not_hold_up_what_the_function_can_take() -> None:
+    """A function that takes ten at a time, and answers an eleventh with 429, is kept busy."""
+
+    def answer(call: CalledWith) -> object:
+        return throttle(call) if world.in_flight > 10 else ok(call, 0.1)
+
+    world = QueueWorld(sent(2_000), answer, ONE)  # type: ignore[arg-type]
+    world.play(Life(60))
+    assert len(world.queue.deleted) == 2_000
+    assert max(call.until for call in world.calls) < 1.5 * 2_000 * 0.1 / 10
+    assert {call.receives for call in world.calls} == {(1,)}
+
+
+def test_throttles_spend_no_attempt_and_a_receive_anew_does() -> None:
+    """Decision 9: Headrace-Attempt counts what counts. Of a message those are its receives."""
+    answers: Iterator[Answering] = iter([throttle, away, error, throttle, ok])
+    world = QueueWorld(sent(1), lambda call: next(answers)(call), ONE, visibility=10)  # noqa: PLW0108 - one each time
+    world.play(Life(60))
+    assert [(call.mark, call.attempt) for call in world.calls] == [("T", 1), ("E", 1), ("✗", 1), ("T", 2), ("✓", 2)]
+    assert len({call.request_id for call in world.calls}) == 1
+
+
+def test_while_nothing_can_be_called_messages_are_held_and_no_more_are_received() -> None:
+    """Row 83, as this project has it: for an hour, with a visibility timeout of half a minute."""
+    world = QueueWorld(sent(500), lambda call: throttle(call) if world.clock.now < 3600 else ok(call), ONE)
+    world.play(Life(4200))
+    assert len(world.queue.deleted) == 500
+    assert {call.receives for call in world.calls} == {(1,)}
+    received = [at for at, operation, _ in world.queue.operations if operation == "receive" and 10 < at < 3600]
+    assert received == []
+
+
+def test_what_is_held_beyond_twelve_hours_lapses_and_is_called_once_it_is_received_anew() -> None:
+    hours = 3600.0
+    world = QueueWorld(sent(1), lambda call: away(call) if world.clock.now < 13 * hours else ok(call), ONE)
+    world.play(Life(14 * hours))
+    assert world.calls[-1].mark == "✓"
+    assert world.calls[-1].receives == (2,)
+    assert world.queue.lying == []
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_a_delete_that_fails_is_tried_again_and_the_message_stays_hidden_meanwhile(fifo: bool) -> None:
+    world = QueueWorld(sent(3, "a" if fifo else ""), ok, ONE, fifo=fifo, visibility=5)
+    world.queue.fault = lambda operation: (
+        unreachable_queue() if operation == "delete" and world.clock.now < 60 else None
+    )
+    world.play(Life(120))
+    assert [call.ids for call in world.calls] == [("1",), ("2",), ("3",)]
+    assert world.queue.lying == []
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_a_part_of_a_delete_that_fails_is_tried_again(fifo: bool) -> None:
+    refused: list[str] = []
+
+    def refuse(operation: str, message_id: str) -> bool:
+        if operation == "delete" and message_id == "2" and len(refused) < 3:
+            refused.append(message_id)
+            return True
+        return False
+
+    world = QueueWorld(sent(3, "a" if fifo else ""), ok, fifo=fifo)
+    world.queue.refuse = refuse
+    world.play(Life(30))
+    assert world.seen == [(("1", "2", "3"), "✓")]
+    assert sorted(one for _, one in world.queue.deleted) == ["1", "2", "3"]
+
+
+def test_a_message_that_comes_again_during_its_call_is_called_once_and_deleted_by_its_newer_receipt() -> None:
+    """The queue takes no request for more time, so that what is in flight lapses and is received anew."""
+    world = QueueWorld(sent(1), partial(ok, takes=8.0), visibility=5)
+    world.queue.fault = lambda operation: unreachable_queue() if operation == "hold" else None
+    world.play(Life(60))
+    assert world.seen == [(("1",), "✓")]
+    assert world.queue.lying == []
+
+
+def test_what_is_done_with_too_late_is_told_and_comes_again() -> None:
+    """Nothing can be asked of the queue for a minute but what is received after it."""
+    world = QueueWorld(sent(1), partial(ok, takes=2.0), visibility=5)
+    world.queue.fault = lambda operation: unreachable_queue() if 1 < world.clock.now < 60 else None
+    world.play(Life(120))
+    assert [call.receives for call in world.calls] == [(1,), (2,)]
+    assert [event.count for event in world.events if isinstance(event, ReceiptsExpired)] == [1]
+    assert world.queue.lying == []
+
+
+def test_denied_requests_for_more_time_show_until_they_are_allowed() -> None:
+    """The condition does not go to and fro with what other requests meet."""
+    world = QueueWorld(sent(1), partial(ok, takes=200.0), {"function": {"url": "http://f", "timeoutSeconds": 900}})
+    shown: list[str] = []
+
+    def fault(operation: str) -> BaseException | None:
+        if operation == "facts" and world.clock.now > 30:
+            shown.append(next(one.status for one in world.health.conditions() if one.type == "SourceReachable"))
+        return unreachable_queue() if operation == "hold" else None
+
+    world.queue.fault = fault
+    world.play(Life(190))
+    assert set(shown) == {"False"}
+
+
+def test_a_failed_head_is_called_again_before_what_was_received_with_it() -> None:
+    failures = iter([error, error])
+    world = QueueWorld(
+        sent(5, "a"),
+        lambda call: next(failures, ok)(call) if call.ids == ("1",) else ok(call),
+        ONE,
+        fifo=True,
+        visibility=10,
+    )
+    world.play(Life(90))
+    assert [call.ids[0] for call in world.calls] == ["1", "1", "1", "2", "3", "4", "5"]
+    assert world.calls[1].at - world.calls[0].at >= 10
+
+
+def test_what_waits_behind_a_failed_message_is_not_called_before_it() -> None:
+    """Four slow calls have all there is; meanwhile a batch comes together whose last group goes on behind it."""
+    slow = [Sent(group, at / 10, group) for at, group in enumerate("wxyz")]
+    messages = [*slow, Sent("a1", 2.0, "a"), *(Sent(f"b{number}", 4.0, "b") for number in (1, 2, 3))]
+    spec = {"batchSize": 3, "scalingConfig": {"maximumConcurrency": 4}}
+    failed: list[CalledWith] = []
+
+    def answer(call: CalledWith) -> tuple[str, Response | NoResponse, float]:
+        if "6" in call.ids and not failed:
+            failed.append(call)
+            return error(call)
+        return ok(call, 9.0)
+
+    world = QueueWorld(messages, answer, spec, fifo=True, visibility=20)
+    world.play(Life(120))
+    of_b = [one for call in world.calls for one in call.ids if one in {"6", "7", "8"}]
+    assert failed
+    assert of_b == ["6", "7", "6", "7", "8"]
+
+
+def test_a_head_that_leaves_for_the_dead_letter_queue_lets_its_group_go_on() -> None:
+    world = QueueWorld(
+        sent(3, "a"),
+        lambda call: error(call) if "1" in call.ids else ok(call),
+        ONE,
+        fifo=True,
+        visibility=10,
+        max_receives=2,
+    )
+    world.play(Life(90))
+    assert [call.ids[0] for call in world.calls] == ["1", "1", "2", "3"]
+    assert [one.id for one in world.queue.dead] == ["1"]
+
+
+def test_an_idle_queue_costs_three_receives_a_minute() -> None:
+    world = QueueWorld([])
+    world.play(Life(630))
+    received = [at for at, operation, _ in world.queue.operations if operation == "receive" and at >= 30]
+    assert len(received) <= 3 * 10
