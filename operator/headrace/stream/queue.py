@@ -272,7 +272,8 @@ class QueueRun:
             self.observer(reachable(ConditionType.SOURCE_REACHABLE))
         self.polled = True
         self.side_by_side = min(MOST_RECEIVES, self.side_by_side + 1) if full else max(1, self.side_by_side // 2)
-        self.observer(RecordsPolled(self.queue.name, len(messages), 0.0))
+        oldest = min((one.record.arrival for one in messages), default=math.inf)
+        self.observer(RecordsPolled(self.queue.name, len(messages), max(0.0, time.time() - oldest)))
         keeps = self.delivery.filter.keeps if self.delivery.filter is not None else None
         kept = [one for one in messages if keeps is None or keeps(one.record.event)]
         self.gathering.add(kept, time.monotonic())
