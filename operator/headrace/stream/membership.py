@@ -66,7 +66,10 @@ class Membership(Protocol):
         ...
 
     def limit(self, total: int) -> int:
-        """How many of `total` calls at a time, which all pollers of a queue have together, may be this one's now."""
+        """How many of `total` calls at a time, which all pollers of a queue have together, may be this one's now.
+
+        0 while the fence is closed; may be fewer than are in flight: then none begins.
+        """
         ...
 
     def report_calls(self, in_flight: int) -> None:
