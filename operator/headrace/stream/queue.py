@@ -103,6 +103,8 @@ class QueueRun:
     """Batches with the function, or waiting for it."""
     waiting: int = 0
     """Of these the ones that the function did not take yet: nothing is received meanwhile."""
+    calling: int = 0
+    """Of these the ones that are with the function."""
     receiving: int = 0
     asked: int = 0
     """Receives under way, and the messages they may bring."""
@@ -337,7 +339,7 @@ class QueueRun:
             live = self._live(batch)
             if not live:
                 return batch
-            if not await self.permit.opened():
+            if not await self.permit.opened(lambda: self.calling < self.membership.limit(self.most)):
                 await give_back(self.queue, live, GIVING_BACK, self.observer)
                 return batch
             attempt += 1
@@ -391,7 +393,11 @@ class QueueRun:
         began = time.monotonic()
         age = time.time() - records[-1].arrival
         self.observer(CallStarted(name, records, attempt, request_id, age))
-        answer = await self.function.invoke(Call(event, request_id, attempt, name))
+        self.calling += 1
+        try:
+            answer = await self.function.invoke(Call(event, request_id, attempt, name))
+        finally:
+            self.calling -= 1
         outcome = classify(
             answer,
             [one.sequence_number for one in records],
