@@ -1,6 +1,6 @@
 """Several `headrace poller` processes on one queue: together they never call more often than the mapping allows.
 
-No operator runs in any of these tests; the queue is ministack's.
+No operator runs but in the last of these tests; the queue is ministack's.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from headrace.control.app import OperatorSettings, run_operator
+from headrace.control.desired import PollerSettings
 from headrace.heartbeat import TERM, Heartbeat, report_of
-from headrace.resources import EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, MappingRef, ref_of
+from headrace.resources import DEPLOYMENT, EVENT_SOURCE_MAPPING, LEASE, SHARD_LEASE, MappingRef, ref_of
 from tests.integration.test_queues import counts, make, send, source
 from tests.support import clusters
 from tests.support.aws import Queue
@@ -190,3 +192,45 @@ async def test_over_two_pollers_a_fifo_group_stays_in_order(
 
 async def emptied(queue: Queue) -> bool:
     return await counts(queue) == (0, 0)
+
+
+@pytest.mark.filterwarnings("default")  # kopf's own are not ours to fail on
+async def test_an_operator_makes_pods_by_backlog_and_tells_of_a_queue_in_its_own_words(
+    ministack: str, sqs: Any, function: RecordingFunction, stack: AsyncExitStack
+) -> None:
+    queue = await make(sqs, VisibilityTimeout="1")
+    function.answer = slowly
+    pollers = await pollers_of(stack, ministack, queue, function, poller={"maxReplicas": 5})
+    await asyncio.gather(*(send_ten(queue) for _ in range(110)))
+    ref, stop = pollers.ref, asyncio.Event()
+    settings = OperatorSettings(PollerSettings("headrace:test"), namespaces=(ref.namespace,))
+    operating = asyncio.create_task(run_operator(settings, stop))
+    await pollers.start("a")
+
+    async def status() -> dict[str, Any]:
+        return ((await pollers.api.find(EVENT_SOURCE_MAPPING, ref.namespace, ref.name)) or {}).get("status") or {}
+
+    async def ready() -> bool:
+        return ("Ready", "True") in [(one["type"], one["status"]) for one in (await status()).get("conditions", ())]
+
+    async def scaled() -> bool:
+        deployment = await pollers.api.find(DEPLOYMENT, ref.namespace, ref.child_name)
+        return deployment is not None and deployment["spec"]["replicas"] == 2
+
+    try:
+        await eventually(ready, "the mapping is ready", 60.0)
+        await eventually(scaled, "1,100 messages are worth two pods", 60.0)
+        told = await status()
+    finally:
+        stop.set()
+        await asyncio.wait_for(operating, 20)
+    said = {one["type"]: one["reason"] for one in told["conditions"]}
+    assert (said["VisibilityTimeout"], said["DeadLetterQueue"]) == ("VisibilityTooShort", "NoDeadLetterQueue")
+    assert said.keys() & {"ShardsAssigned", "CheckpointsReachable", "DestinationReachable"} == set()
+    assert told.keys() & {"shards", "lastProcessingResult"} == set()
+    assert (told["stateTransitionReason"], told["pollers"]) == ("USER_INITIATED", 1)
+
+
+async def send_ten(queue: Queue) -> None:
+    entries = [{"Id": str(number), "MessageBody": "x"} for number in range(10)]
+    await queue.sqs.send_message_batch(QueueUrl=queue.url, Entries=entries)
