@@ -74,9 +74,9 @@ class Heartbeat:
     stuck: StuckShard | None = None
     """The worst of them."""
     claims: Count | None = None
-    """Of a queue: calls that this poller may have in flight at most."""
+    """Of a queue: calls that this poller may have in flight; None while it has not asked for any."""
     backlog: Count | None = None
-    """Of a queue: the most messages that could be received, of the last minutes."""
+    """Of a queue: the most messages that could be received, as seen in the last minutes."""
 
     def encode(self) -> str:
         """As JSON, its sentences cut to a bounded length, of the shards that nobody holds only some."""

@@ -24,7 +24,8 @@ from headrace.records import Holder
 from headrace.resources import LEASE
 from headrace.stream import leases
 from headrace.stream.leases import Beat, Claim, Moves, View
-from headrace.stream.queues import shares
+from headrace.stream.queues.claims import Claims
+from headrace.stream.queues.shares import UNREADABLE, Peer, Share
 from headrace.stream.waiting import first
 
 if TYPE_CHECKING:
@@ -92,11 +93,7 @@ class PollerMembership:
         self._unreadable: frozenset[str] = frozenset()
         """The heartbeats that could not be read when they were last looked at."""
         self._told = asyncio.Event()
-        self._total: int | None = None
-        """Calls that all pollers of a queue may have in flight together; None: it is no queue, or not known yet."""
-        self._calls = 0
-        self._share = shares.Share()
-        self._backlog = shares.Backlog()
+        self._claims = Claims(Share(identity))
         self._log = log.bind(mapping="/".join(mapping.key))
 
     # ---- what the data plane asks
@@ -155,50 +152,26 @@ class PollerMembership:
         self._changes += 1
         self._told.set()
 
+    def limit(self, total: int) -> int:
+        """How many of `total` calls may be in flight here now, a new total is told at once; 0 while in doubt."""
+        if self._claims.ask(total):
+            self._told.set()
+        return 0 if self.closed else self._claims.share.usable
+
+    def report_calls(self, in_flight: int) -> None:
+        """So many calls of a queue are in flight; once they are few enough, the claim is lowered at once."""
+        if self._claims.report_calls(in_flight):
+            self._told.set()
+
+    def report_backlog(self, backlog: int) -> None:
+        """About so many messages of a queue could be received; the heartbeat tells the most of the last minutes."""
+        self._claims.report_backlog(backlog, time.monotonic())
+
     def leave(self) -> None:
         """Tells the others that this poller is about to end, and takes nothing any more."""
         self.leaving = True
         self._asks = None
         self._told.set()
-
-    # ---- a queue's calls
-
-    def limit(self, total: int) -> int:
-        """How many of `total` calls at a time, which all pollers have together, may be this one's now."""
-        if total != self._total:
-            self._total = total
-            self._told.set()
-        return 0 if self.closed else self._share.granted
-
-    def report_calls(self, in_flight: int) -> None:
-        """Takes note of the calls in flight: they are claimed until they end."""
-        self._calls = in_flight
-
-    def report_backlog(self, backlog: int) -> None:
-        """Takes note of about how many messages could be received."""
-        self._backlog.see(backlog, time.monotonic())
-
-    def _others(self) -> Sequence[Beat]:
-        return [beat for beat in self._view.living() if beat.holder.identity != self.holder.identity]
-
-    def _target(self, total: int) -> int:
-        """Our equal share as it shows now; whoever leaves has none."""
-        staying = [beat.holder.identity for beat in self._others() if not beat.draining]
-        return 0 if self.leaving else shares.target(total, staying, self.holder.identity)
-
-    def _divide(self) -> None:
-        """Takes up a larger share where what was just read leaves room for it, and tells of one that has changed."""
-        if self._total is None:
-            return
-        others = self._others()
-        equal = shares.target(self._total, [beat.holder.identity for beat in others], self.holder.identity)
-        claimed = sum(equal if beat.claims is None else beat.claims for beat in others)
-        before = self._share.granted
-        self._share = self._share.after_read(self._total, claimed)
-        if self._share.granted != before:
-            self.news.set()
-        if self._target(self._total) != self._share.wanted:
-            self._told.set()
 
     # ---- the heartbeat
 
@@ -257,6 +230,7 @@ class PollerMembership:
             if not await self._renew():
                 return
         self._certain = self._renewed = sent
+        self._claims.written()
         if self._contested:
             self._contested, self._former = False, None
             self.news.set()
@@ -269,8 +243,8 @@ class PollerMembership:
     def _begin_life(self, now: float) -> None:
         """What was seen before counts for nothing: an outage may have been everybody's."""
         self._lapsed = self._unsent = True
-        self._share = shares.Share()
         self._certain = now
+        self._claims.lapse()
         self._view = leases.missed(self._view)
         self.holder = Holder(self.holder.identity, uuid.uuid4().hex[:12])
         self._lives.add(self.holder.incarnation)
@@ -324,16 +298,14 @@ class PollerMembership:
             )
 
     def _heartbeat(self) -> Heartbeat:
-        if self._total is not None:
-            self._share = self._share.claiming(self._target(self._total), self._calls)
         return replace(
             self._report(),
-            claims=self._share.claim if self._total is not None else None,
-            backlog=self._backlog.largest(time.monotonic()),
             incarnation=self.holder.incarnation,
             draining=self.leaving,
             asks=self._asks,
             changes=self._changes,
+            claims=self._claims.compose(leaving=self.leaving),
+            backlog=self._claims.backlog(time.monotonic()),
         )
 
     async def _read(self) -> None:
@@ -344,12 +316,22 @@ class PollerMembership:
         bodies = [body for body in bodies if self._mapping.owns(body)]
         self._tell_unreadable(bodies)
         self._view = leases.observe(self._view, [beat_of(body) for body in bodies], began, time.monotonic())
-        self._divide()
         if self._picture() != before:
             self.news.set()
+        self._share_calls()
         for body in bodies:
             if self._view.expired(beat_of(body).holder, BURIED_AFTER):
                 await self._cluster.delete(LEASE, body)
+
+    def _share_calls(self) -> None:
+        """What the others claim of a queue's calls; whoever is found dead claims nothing."""
+        others = [beat for beat in self._view.beats if beat.holder.identity != self.holder.identity]
+        living = [beat for beat in others if not self._view.expired(beat.holder)]
+        dead = {beat.holder.identity for beat in others} - {beat.holder.identity for beat in living}
+        peers = [Peer(beat.holder.identity, beat.claims, beat.draining) for beat in living]
+        due = self._claims.read(peers, dead, time.monotonic(), leaving=self.leaving)
+        if due and not self._superseded:
+            self._told.set()
 
     def _tell_unreadable(self, bodies: Sequence[Body]) -> None:
         """Once for each: its poller counts as alive while it renews, and heals it with that."""
@@ -376,10 +358,12 @@ class PollerMembership:
 
 
 def beat_of(body: Body) -> Beat:
-    """What the other pollers read from a heartbeat Lease."""
-    said = heartbeat.heartbeat_of(body)
+    """What the other pollers read from a heartbeat Lease. One that cannot be read may claim anything."""
+    report = heartbeat.report_of(body)
+    said = report or heartbeat.heartbeat_of(body)
     holder = Holder(said.identity, said.incarnation)
-    return Beat(holder, heartbeat.renewal_of(body)[0], said.draining, said.asks, said.changes, said.claims)
+    claims = report.claims if report is not None else UNREADABLE
+    return Beat(holder, heartbeat.renewal_of(body)[0], said.draining, said.asks, said.changes, claims)
 
 
 def _now() -> str:

@@ -287,8 +287,6 @@ class Poller:
         if running is None:
             return Heartbeat(self._settings.identity, generation)
         report = running.health.report(time.time())
-        if mapping is not None and mapping.source_kind in QUEUES:
-            report = replace(report, shards_total=None, shards_ready=None)
         age = report.iterator_age_seconds
         stuck = running.store.stuck()
         return Heartbeat(

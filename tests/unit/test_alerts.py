@@ -51,6 +51,18 @@ def counted(metric: str, values: str, pod: str = "a") -> dict[str, str]:
     return {f'{metric}{{{SOURCE},pod="{pod}"}}': values}
 
 
+def oldest(values: str) -> dict[str, str]:
+    return counted("headrace_queue_oldest_message_age_seconds", values)
+
+
+def not_taken(throttles: str, unreachable: str, backlog: str) -> dict[str, str]:
+    names = ("headrace_throttles_total", "headrace_unreachable_calls_total", "headrace_queue_backlog_messages")
+    return {
+        f'{name}{{{SOURCE},pod="a"}}': values
+        for name, values in zip(names, (throttles, unreachable, backlog), strict=True)
+    }
+
+
 def operators(*values: str, namespace: str = "system") -> dict[str, str]:
     return {
         f'headrace_operator_leader{{namespace="{namespace}",pod="{number}"}}': value
@@ -82,6 +94,14 @@ CASES = [
     Case("TimeToDataLoss", age(f"{9 * DAY}x30"), 10, None, "the retention is not known"),
     Case("ShardBlocked", {f"headrace_shard_blocked{{{SHARD},{POLLER}}}": "1x30"}, 6, "shop/orders, shard s1: its first batch", "blocked"),
     Case("ShardBlocked", {f"headrace_shard_blocked{{{SHARD},{POLLER}}}": "1x3 0x30"}, 6, None, "was blocked"),
+    Case("OldestMessageAgeGrowing", oldest("600+60x30"), 25, "shop/orders: the oldest message is 35m 0s old", "grows"),
+    Case("OldestMessageAgeGrowing", oldest("0+5x30"), 25, None, "under the threshold"),
+    Case("OldestMessageAgeGrowing", oldest("6000-60x30"), 25, None, "catches up"),
+    Case("QueueThrottled", not_taken("0+6x30", "0x30", "40x30"), 20, "shop/orders: about 30 calls", "throttled"),
+    Case("QueueThrottled", not_taken("0x30", "0+6x30", "40x30"), 20, "shop/orders: about 30 calls", "not reached"),
+    Case("QueueThrottled", not_taken("0+6x30", "0+6x30", "0x30"), 20, None, "nothing waits"),
+    Case("QueueThrottled", not_taken("0+6x3 18x30", "0x30", "40x30"), 20, None, "not for long"),
+    Case("QueueThrottled", counted("headrace_throttles_total", "0+6x30") | counted("headrace_unreachable_calls_total", "0x30"), 20, None, "a stream's shard tells of it"),
     Case("ShardUnowned", {f'headrace_shard_unowned{{{MAPPING},shard="s1",{POLLER}}}': "1x30"}, 4, "shop/orders, shard s1: it could be read", "for minutes"),
     Case("ShardUnowned", {f'headrace_shard_unowned{{{MAPPING},shard="s1",{POLLER}}}': "1x1 stale"}, 4, None, "taken over"),
     Case("NoPollerAlive", mapping("0x30"), 4, "shop/orders: no poller is alive", "none"),

@@ -69,6 +69,14 @@ def test_with_a_table_shards_that_nobody_reads_are_those_that_pollers_name() -> 
         assert registry.get_sample_value("headrace_shard_unowned", LABELS | {"shard": shard}) == told
 
 
+def test_a_queue_tells_of_its_pollers_and_of_no_shards_at_all() -> None:
+    registry, metrics = fleet()
+    metrics.saw(seen(), STATUS | {"shards": None}, enabled=True)
+
+    told = {sample.name for family in registry.collect() for sample in family.samples}
+    assert told == {"headrace_mapping_enabled", "headrace_pollers"}
+
+
 @pytest.mark.parametrize("leave", [lambda metrics: metrics.forget(("shop", "orders")), FleetMetrics.clear])
 def test_nothing_is_told_of_what_is_gone_or_led_by_another(leave: Any) -> None:
     registry, metrics = fleet()

@@ -19,6 +19,7 @@ from headrace.stream.events import (
     Event,
     Faulted,
     Pending,
+    QueueSeen,
     RecordsDropped,
     RecordsPolled,
     ShardFinished,
@@ -400,3 +401,34 @@ def test_lanes_that_pause_in_turn_do_not_add_up() -> None:
     paused(watched, 2, lane=0)
     paused(watched, 2, lane=1)
     assert blocked(watched) == 0
+
+
+def test_a_queue_tells_its_advice_and_the_age_of_its_oldest_message_and_neither_shards_nor_a_last_result() -> None:
+    watched = Health()
+    watched(QueueSeen("queue", 3))
+    watched(ShardsListed(1, 0))
+    watched(ShardStarted("queue", None))
+    watched(ConditionObserved(ConditionType.DEAD_LETTER_QUEUE, False, Reason.NO_DEAD_LETTER_QUEUE, "no redrive policy"))
+    watched(Pending("queue", 10.0, at_tip=False))
+    for _ in range(health.BLOCKED_AFTER):
+        watched(Waiting("queue", (), 1.0, 0))
+    watched(CallEnded("queue", (), 1, "id", Failed(FailureKind.FUNCTION_ERROR, None), 0.1))
+    report = watched.report(15.0)
+    assert {one.type for one in report.conditions if one.status != "Unknown"} == {
+        "DeadLetterQueue",
+        "FunctionReachable",
+    }
+    assert told(watched, "DeadLetterQueue") == ("False", "NoDeadLetterQueue")
+    assert (report.last_processing_result, report.iterator_age_seconds) == (None, 5.0)
+    assert (report.shards_total, report.shards_ready, report.shards_blocked, report.unowned) == (None, None, 0, ())
+
+
+def test_a_queue_is_idle_once_it_was_asked_and_nothing_is_held() -> None:
+    watched = Health()
+    for event in (QueueSeen("queue", 0), ShardsListed(1, 0), ShardStarted("queue", None)):
+        watched(event)
+    watched(ConditionObserved(ConditionType.SOURCE_REACHABLE, True, Reason.REACHABLE, ""))
+    assert not watched.idle
+    for oldest, idle in ((1.0, False), (None, True)):
+        watched(Pending("queue", oldest, at_tip=oldest is None))
+        assert watched.idle is idle

@@ -324,3 +324,154 @@ def test_a_server_that_refuses_is_told_once_and_asked_twice_a_second(virtually: 
         assert len([entry for entry in logs if entry["log_level"] == "warning"]) == 1
 
     virtually(main())
+
+
+# ---- the calls of a queue, divided among its pollers
+
+
+def asking(total: int, *members: Member) -> list[int]:
+    return [member.membership.limit(total) for member in members]
+
+
+def test_alone_it_has_all_calls_within_a_moment_and_none_while_in_doubt(virtually: Virtually) -> None:
+    async def main() -> None:
+        a = Member("a", FakeCluster())
+        assert asking(50, a) == [0]
+        await asyncio.sleep(0.2)
+        assert asking(50, a) == [50]
+        with capture_logs():
+            a.api.hangs = lambda _: True
+            await asyncio.sleep(TERM)
+            assert asking(50, a) == [0]
+            a.api.hangs = lambda _: False
+            await asyncio.sleep(3.0)
+            assert asking(50, a) == [50]
+
+    virtually(main())
+
+
+def test_whoever_joins_or_leaves_the_calls_are_divided_anew_and_never_too_many(virtually: Virtually) -> None:
+    async def main() -> None:
+        cluster = FakeCluster()
+        members: dict[str, Member] = {}
+
+        async def settled(seconds: float) -> list[int]:
+            for _ in range(int(seconds / 0.05)):
+                await asyncio.sleep(0.05)
+                assert sum(asking(50, *members.values())) <= 50
+            return asking(50, *members.values())
+
+        for name, shares in (("a", [50]), ("b", [25, 25]), ("c", [17, 17, 16])):
+            members[name] = Member(name, cluster)
+            assert await settled(4.0) == shares
+        members["b"].membership.leave()
+        assert await settled(2.0) == [25, 0, 25]
+        await members.pop("b").stop()
+        members["c"].kill()
+        del members["c"]
+        assert (await settled(TERM - 2.5))[0] == 25, "what the dead may still have in flight is nobody's"
+        assert await settled(4.0) == [50]
+
+    virtually(main())
+
+
+def test_calls_in_flight_keep_their_claim_until_they_end_and_then_it_is_let_go_at_once(virtually: Virtually) -> None:
+    async def main() -> None:
+        cluster = FakeCluster()
+        a = Member("a", cluster)
+        await asyncio.sleep(1.0)
+        asking(50, a)
+        await asyncio.sleep(1.0)
+        a.membership.report_calls(50)
+        b = Member("b", cluster)
+        await asyncio.sleep(1.0)
+        asking(50, b)
+        await asyncio.sleep(4.0)
+        assert asking(50, a, b) == [25, 0]
+        a.membership.report_calls(40)
+        await asyncio.sleep(2.0)
+        assert asking(50, a, b) == [25, 10], "the others need not wait for the last of them"
+        a.membership.report_calls(25)
+        await asyncio.sleep(1.0)
+        assert asking(50, a, b) == [25, 25]
+
+    virtually(main())
+
+
+def test_while_nothing_changes_a_share_costs_no_request(virtually: Virtually) -> None:
+    async def main() -> None:
+        cluster = FakeCluster()
+        members = [Member(name, cluster) for name in "ab"]
+        for shares in (False, True):
+            if shares:
+                asking(50, *members)
+            await asyncio.sleep(5.0)
+            before = members[0].api.asked.total()
+            for number in range(200):
+                await asyncio.sleep(0.1)
+                if shares:
+                    asking(50, *members)
+                    members[0].membership.report_calls(number % 26)
+            spent = members[0].api.asked.total() - before
+            assert spent <= 52, "a renewal every two seconds, a read every half second"
+
+    virtually(main())
+
+
+def test_a_claim_that_cannot_be_read_may_be_anything_so_that_nobody_raises_his(virtually: Virtually) -> None:
+    async def main() -> None:
+        with capture_logs():
+            cluster = FakeCluster()
+            a, b = Member("a", cluster), Member("b", cluster)
+            await asyncio.sleep(5.0)
+            asking(50, b)
+            await asyncio.sleep(2.0)
+            assert asking(50, b) == [50], "the other has not asked"
+            a.kill()
+            await edit(cluster, "a", "{")
+            await asyncio.sleep(1.0)
+            assert asking(60, b) == [50]
+            await asyncio.sleep(TERM + 2.0)
+            assert asking(60, b) == [60]
+
+    virtually(main())
+
+
+def test_a_name_that_two_processes_use_shares_no_calls_with_itself_and_asks_no_more_often(virtually: Virtually) -> None:
+    async def main() -> None:
+        with capture_logs():
+            cluster = FakeCluster()
+            first = Member("a", cluster)
+            await asyncio.sleep(5.0)
+            asking(50, first)
+            second = Member("a", cluster)
+            await asyncio.sleep(5.0)
+            asking(50, first, second)
+            await asyncio.sleep(1.0)
+            assert asking(50, first, second) == [0, 50]
+            before = first.api.asked.total()
+            await asyncio.sleep(60.0)
+            assert first.api.asked.total() - before <= 65
+
+    virtually(main())
+
+
+def test_the_heartbeat_tells_the_largest_backlog_of_the_last_minutes(virtually: Virtually) -> None:
+    async def told(cluster: FakeCluster) -> int | None:
+        await asyncio.sleep(3.0)
+        (body,) = await cluster.select(LEASE, "shop")
+        return heartbeat_of(body).backlog
+
+    async def main() -> None:
+        cluster = FakeCluster()
+        a = Member("a", cluster)
+        assert await told(cluster) is None
+        for backlog, largest in ((700, 700), (9_000, 9_000), (20, 9_000)):
+            a.membership.report_backlog(backlog)
+            assert await told(cluster) == largest
+        await asyncio.sleep(295.0)
+        assert await told(cluster) == 20
+        await asyncio.sleep(300.0)
+        assert await told(cluster) is None
+
+    virtually(main())

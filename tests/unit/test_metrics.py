@@ -9,15 +9,21 @@ from structlog.testing import capture_logs
 from headrace import logs
 from headrace.errors import Reason
 from headrace.records import Gap
-from headrace.stream.classify import NotInvoked, Succeeded
+from headrace.stream.classify import NotInvoked, Refused, Succeeded
 from headrace.stream.events import (
     CallEnded,
+    CallsAllowed,
+    CallStarted,
     ConditionObserved,
     ConditionType,
     DeliveryFailed,
     Event,
+    MessagesDeleted,
     Pending,
+    QueueSeen,
+    ReceiptsExpired,
     RecordsAbandoned,
+    RecordsPolled,
     RecordsTrimmed,
     RetentionSeen,
     ShardLost,
@@ -109,6 +115,45 @@ def test_a_run_that_has_ended_tells_nothing_of_the_present_and_keeps_what_it_cou
     assert {name for name in left if not name.endswith("_created")} == set()
     assert registry.get_sample_value("headrace_dropped_events_total", LABELS) == 3
     metrics.observer("shop", "orders", "arn", Health()).close()  # one that has learned nothing
+
+
+def test_a_queue_is_told_of_without_shards_its_oldest_message_ages_and_calls_in_flight_come_and_go() -> None:
+    registry, health = CollectorRegistry(), Health()
+    counting = Metrics(registry).observer("shop", "orders", "arn", health)
+    observer = all_of(health, counting)
+
+    def told(name: str) -> float | None:
+        return registry.get_sample_value(f"headrace_{name}", LABELS)
+
+    known: tuple[Event, ...] = (QueueSeen("queue", 7), CallsAllowed("queue", 5), ShardStarted("queue", None))
+    for event in known:
+        observer(event)
+    assert (told("queue_backlog_messages"), told("queue_calls_allowed"), told("queue_calls_in_flight")) == (7, 5, 0)
+    assert (told("deleted_events_total"), told("expired_receipts_total")) == (0, 0)
+    observer(RecordsPolled("queue", 2, 30.0))
+    assert told("queue_oldest_message_age_seconds") == 30, "as old as the oldest received last, while none is held"
+    observer(Pending("queue", 1.0, at_tip=False))
+    assert (told("queue_oldest_message_age_seconds") or 0) > 1e9
+    observer(CallStarted("queue", (), 1, "id", 0.0))
+    assert told("queue_calls_in_flight") == 1
+    observer(CallEnded("queue", (), 1, "id", Succeeded(), 0.1))
+    observer(CallEnded("queue", (), 1, "id", Refused(sent=False), 0.0, sent=False))
+    assert told("queue_calls_in_flight") == 0
+    for event in (MessagesDeleted("queue", 2), ReceiptsExpired("queue", 3, "m1"), RecordsPolled("queue", 0, 0.0)):
+        observer(event)
+    observer(Pending("queue", None, at_tip=True))
+    assert (told("deleted_events_total"), told("expired_receipts_total")) == (2, 3)
+    assert told("queue_oldest_message_age_seconds") == 0
+    of_shards = [sample for family in registry.collect() for sample in family.samples if "shard" in sample.labels]
+    assert of_shards == []
+    counting.close()
+    gone = (
+        "queue_backlog_messages",
+        "queue_calls_allowed",
+        "queue_calls_in_flight",
+        "queue_oldest_message_age_seconds",
+    )
+    assert [told(name) for name in gone] == [None] * 4
 
 
 def test_a_gap_is_logged_as_a_warning_with_its_ends() -> None:

@@ -17,7 +17,6 @@ from headrace.stream.classify import (
 from headrace.stream.queues.concurrency import MOST, Concurrency, bounds
 from headrace.stream.queues.gathering import Gathering
 from headrace.stream.queues.settling import Again, Settled, counted, settle
-from headrace.stream.queues.shares import REMEMBERED, Backlog, Share, target
 from headrace.stream.queues.visibility import asked_for, extension, lapsed, too_short
 from tests.support.messages import ids, message
 
@@ -260,36 +259,3 @@ def test_what_waits_is_given_back_whole() -> None:
     assert (len(one), one.calling, one.oldest) == (2, 1, 1.0)
     assert ids(one.give_back()) == [2, 3]
     assert (len(one), one.waiting_bytes, ids(one.held)) == (0, 0, [1])
-
-
-# ---- shares
-
-
-def test_shares_are_equal_and_the_rest_goes_to_the_first() -> None:
-    assert [target(10, ["a", "b", "c"], own) for own in ("a", "b", "c")] == [4, 3, 3]
-    assert [target(2, ["a", "b", "c"], own) for own in ("a", "b", "c")] == [1, 1, 0]
-    assert target(7, [], "a") == 7
-
-
-def test_a_larger_share_counts_once_all_claims_were_read_after_it_was_told() -> None:
-    one = Share().claiming(5, 0)
-    assert (one.claim, one.granted) == (5, 0)
-    assert one.after_read(10, 6).granted == 0
-    assert one.after_read(10, 5).granted == 5
-
-
-def test_a_smaller_share_counts_at_once_and_is_told_with_what_is_still_in_flight() -> None:
-    one = Share(10, 10, 10).claiming(5, 8)
-    assert (one.claim, one.granted) == (8, 5)
-    assert one.claiming(5, 3) == Share(5, 5, 5)
-
-
-def test_the_largest_backlog_of_the_last_minutes_is_told() -> None:
-    one = Backlog()
-    assert one.largest(0.0) is None
-    for at, messages in ((0.0, 10), (10.0, 500), (20.0, 30), (30.0, 0)):
-        one.see(messages, at)
-    assert one.largest(30.0) == 500
-    assert one.largest(10.0 + REMEMBERED) == 500
-    assert one.largest(10.1 + REMEMBERED) == 30
-    assert one.largest(9_999.0) == 0

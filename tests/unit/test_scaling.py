@@ -130,5 +130,11 @@ def test_while_nobody_tells_of_a_backlog_the_pods_of_a_queue_stay() -> None:
 
 
 def test_a_queue_has_no_more_pods_than_calls() -> None:
-    queue = parse_mapping(manifest("sqs", scalingConfig={"maximumConcurrency": 2})).spec
-    assert replicas(queue, told(9_000)) == 2
+    limits: list[dict[str, object]] = [
+        {"scalingConfig": {"maximumConcurrency": 2}},
+        {"scalingConfig": {"maximumConcurrency": 2}, "poller": {"minReplicas": 3}},
+        {"provisionedPollerConfig": {"minimumPollers": 2, "maximumPollers": 2}, "poller": {"maxReplicas": 40}},
+    ]
+    least = [replicas(parse_mapping(manifest("sqs", **one)).spec, told(90_000)) for one in limits]
+    assert least == [2, 2, 20]
+    assert replicas(parse_mapping(manifest("sqs", **limits[0])).spec, told(None, now=7)) == 2

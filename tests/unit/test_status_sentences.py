@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from headrace.control.announcing import notices
 from headrace.control.observe import Observed
 from headrace.control.status import status_of
 from headrace.control.trouble import Problem
@@ -177,3 +178,21 @@ def test_a_queue_has_its_own_conditions_and_nothing_of_shards_and_advice_keeps_n
     assert told["Ready"][0] == "True"
     status = status_of(observed, True, None, NOW)
     assert (status["shards"], status["lastProcessingResult"]) == (None, None)
+
+
+def test_a_queues_state_is_told_in_lambdas_words_for_queues() -> None:
+    queue = {"eventSourceArn": SQS}
+    assert status_of(seen(beat(), spec=queue), True, None, NOW)["stateTransitionReason"] == "USER_INITIATED"
+    created_disabled = seen(spec=queue)
+    assert status_of(created_disabled, False, None, NOW)["state"] == "Disabled", "at once (contract A.4)"
+    assert said(created_disabled, enabled=False)["Ready"] == (
+        "False", "Disabled", "spec.enabled is false; messages wait in the queue",
+    )  # fmt: skip
+    assert status_of(seen(), False, None, NOW)["state"] == "Creating", "of a stream not before its pods are gone"
+
+
+def test_a_visibility_timeout_that_is_too_short_is_worth_an_event_and_a_queue_without_dead_letters_is_not() -> None:
+    short = ReportedCondition("VisibilityTimeout", "False", "VisibilityTooShort", "30 s are shorter than 60 s")
+    advice = ReportedCondition("DeadLetterQueue", "False", "NoDeadLetterQueue", "give it one")
+    status = status_of(seen(beat(READ, advice, short), spec={"eventSourceArn": SQS}), True, None, NOW)
+    assert [one.message for one in notices({}, status)] == ["VisibilityTimeout: 30 s are shorter than 60 s"]

@@ -54,6 +54,30 @@ annotations:
     "description" `{{ $labels.namespace }}/{{ $labels.mapping }}, shard {{ $labels.shard }}: its first batch is put off again and again; the mapping's condition Ready says why.`) | nindent 2 }}
 {{- end }}
 {{- end }}
+{{- with .oldestMessageAgeGrowing }}
+{{- if .enabled }}
+- alert: HeadraceOldestMessageAgeGrowing
+  expr: |-
+    max by (namespace, mapping, source) (headrace_queue_oldest_message_age_seconds) > {{ .thresholdSeconds }}
+    and
+    max by (namespace, mapping, source) (deriv(headrace_queue_oldest_message_age_seconds[10m])) > 0
+  {{- include "headrace.alertRest" (dict "alert" . "url" $url "name" "HeadraceOldestMessageAgeGrowing"
+    "summary" "A queue's oldest message gets older and older"
+    "description" `{{ $labels.namespace }}/{{ $labels.mapping }}: the oldest message is {{ $value | humanizeDuration }} old, and its age grows.`) | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- with .queueThrottled }}
+{{- if .enabled }}
+- alert: HeadraceQueueThrottled
+  expr: |-
+    sum by (namespace, mapping, source) (increase(headrace_throttles_total[{{ .window }}]) + increase(headrace_unreachable_calls_total[{{ .window }}])) > {{ .threshold }}
+    and on (namespace, mapping, source)
+    max by (namespace, mapping, source) (headrace_queue_backlog_messages) > 0
+  {{- include "headrace.alertRest" (dict "alert" . "url" $url "name" "HeadraceQueueThrottled"
+    "summary" "A function does not take the messages of a queue"
+    "description" `{{ $labels.namespace }}/{{ $labels.mapping }}: about {{ $value | humanize }} calls were throttled or did not reach the function, and messages wait in the queue.`) | nindent 2 }}
+{{- end }}
+{{- end }}
 {{- with .shardUnowned }}
 {{- if .enabled }}
 - alert: HeadraceShardUnowned
@@ -73,7 +97,7 @@ annotations:
     max by (namespace, mapping) (headrace_mapping_enabled) == 1
   {{- include "headrace.alertRest" (dict "alert" . "url" $url "name" "HeadraceNoPollerAlive"
     "summary" "A mapping has no poller"
-    "description" `{{ $labels.namespace }}/{{ $labels.mapping }}: no poller is alive, so none of its shards is read.`) | nindent 2 }}
+    "description" `{{ $labels.namespace }}/{{ $labels.mapping }}: no poller is alive, so nothing of its source is read.`) | nindent 2 }}
 {{- end }}
 {{- end }}
 {{- with .unreachable }}
@@ -82,7 +106,7 @@ annotations:
   expr: |-
     min by (namespace, mapping, source, type) (headrace_condition{type=~"SourceReachable|CheckpointsReachable"}) == 0
   {{- include "headrace.alertRest" (dict "alert" . "url" $url "name" "HeadraceUnreachable"
-    "summary" "A stream or its checkpoints cannot be reached"
+    "summary" "A source or its checkpoints cannot be reached"
     "description" `{{ $labels.namespace }}/{{ $labels.mapping }}: a poller says that {{ $labels.type }} does not hold, so that records wait or come again after a crash; the condition says why.`) | nindent 2 }}
 {{- end }}
 {{- end }}

@@ -17,11 +17,12 @@ ANNOUNCED = (
     "FunctionReachable",
     "DestinationReachable",
     "CheckpointsReachable",
+    "VisibilityTimeout",
     "Ready",
     "Progressing",
 )
 """In this order: what several conditions say for one reason is told once, by the first. Shards that are without a
-poller for a moment are no news; those that are lost the pollers tell."""
+poller for a moment are no news; those that are lost the pollers tell. A queue without dead letters is a choice."""
 _EXPECTED = frozenset({Reason.PENDING, Reason.DISABLED, Reason.ROLLING_OUT, Reason.RECONCILED})
 _KNOWN = frozenset(Reason)
 

@@ -5,7 +5,7 @@ Before this: `reconcile.py`, which feeds them with every look.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import GaugeMetricFamily
@@ -27,9 +27,10 @@ _MAPPING = ("namespace", "mapping")
 class _View:
     enabled: bool
     pollers: int
-    shards: dict[str, int]
-    held: dict[str, int]
-    unowned: tuple[str, ...]
+    shards: dict[str, int] = field(default_factory=dict)
+    """A queue has none."""
+    held: dict[str, int] = field(default_factory=dict)
+    unowned: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -40,15 +41,13 @@ class FleetMetrics(Collector):
 
     def saw(self, observed: Observed, status: Body, *, enabled: bool) -> None:
         """Takes in a look and the status that came of it; `enabled` is what the spec asks for."""
-        free = unowned(observed) if enabled else Unowned(0, ())
-        self._views[observed.ref.key] = _View(
-            enabled=enabled,
-            pollers=status["pollers"],
-            shards={state: (status["shards"] or {}).get(state, 0) for state in ("total", "assigned", "blocked")}
-            | {"unowned": free.count},
-            held={beat.identity: beat.shards_held for beat in observed.heartbeats},
-            unowned=free.names,
-        )
+        view = _View(enabled, status["pollers"])
+        if status["shards"] is not None:
+            free = unowned(observed) if enabled else Unowned(0, ())
+            counts = {state: status["shards"][state] for state in ("total", "assigned", "blocked")}
+            held = {beat.identity: beat.shards_held for beat in observed.heartbeats}
+            view = replace(view, shards=counts | {"unowned": free.count}, held=held, unowned=free.names)
+        self._views[observed.ref.key] = view
 
     def forget(self, key: Key) -> None:
         """The mapping is gone."""

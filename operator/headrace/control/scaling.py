@@ -1,4 +1,4 @@
-"""How many pods a mapping's shards need, and which shards there are. Pure. Before this: `observe.py`."""
+"""How many pods a mapping's shards or messages need, and which shards there are. Pure. Before this: `observe.py`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 BACKLOG_PER_REPLICA = 1_000
 """Messages waiting in a queue for which there is another pod."""
+CALLS_PER_POLLER = 10
+"""Calls at a time of what Lambda names a poller in provisionedPollerConfig (contract F.4)."""
 
 
 def replicas(spec: EventSourceMappingSpec, observed: Observed) -> int:
-    """clamp(ceil(ready shards / shardsPerReplica), minReplicas, maxReplicas); 0 when disabled.
+    """clamp(ceil(ready shards / shardsPerReplica), minReplicas, maxReplicas); of a queue by backlog; 0 when disabled.
 
     While nobody knows how many shards are ready, as many as there are: a silent moment takes no pod away.
     """
@@ -28,7 +30,8 @@ def replicas(spec: EventSourceMappingSpec, observed: Observed) -> int:
         return 0
     poller = spec.poller
     if is_queue(observed):
-        return max(poller.min_replicas, min(_for_backlog(spec, observed), poller.max_replicas))
+        wanted = max(poller.min_replicas, min(_for_backlog(observed), poller.max_replicas))
+        return int(min(wanted, _calls(spec)))
     ready = ready_shards(observed)
     wanted = _now(observed) if ready is None else math.ceil(ready / poller.shards_per_replica)
     return max(poller.min_replicas, min(wanted, poller.max_replicas))
@@ -40,14 +43,20 @@ def is_queue(observed: Observed) -> bool:
     return isinstance(arn, str) and source_kind_of(arn) in QUEUES
 
 
-def _for_backlog(spec: EventSourceMappingSpec, observed: Observed) -> int:
-    """ceil(backlog / BACKLOG_PER_REPLICA), never more pods than calls; as many as there are while nobody tells."""
+def _for_backlog(observed: Observed) -> int:
+    """ceil(backlog / BACKLOG_PER_REPLICA); as many pods as there are while nobody tells."""
     told = [beat.backlog for beat in observed.heartbeats if beat.backlog is not None]
-    if not told:
-        return _now(observed)
-    wanted = math.ceil(max(told) / BACKLOG_PER_REPLICA)
-    maximum = spec.scaling_config.maximum_concurrency if spec.scaling_config is not None else None
-    return wanted if maximum is None else min(wanted, maximum)
+    return math.ceil(max(told) / BACKLOG_PER_REPLICA) if told else _now(observed)
+
+
+def _calls(spec: EventSourceMappingSpec) -> float:
+    """Calls that may be in flight at a time: a pod more would have none."""
+    if spec.scaling_config is not None and spec.scaling_config.maximum_concurrency is not None:
+        return spec.scaling_config.maximum_concurrency
+    provisioned = spec.provisioned_poller_config
+    if provisioned is not None and provisioned.maximum_pollers is not None:
+        return provisioned.maximum_pollers * CALLS_PER_POLLER
+    return math.inf
 
 
 def ready_shards(observed: Observed) -> int | None:

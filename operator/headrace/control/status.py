@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from headrace.heartbeat import ReportedCondition
 
 NO_RECORDS = "No records processed"
-USER_ACTION = "User action"
-"""AWS's StateTransitionReason for stream sources (contract A.4)."""
+USER_ACTION, USER_INITIATED = "User action", "USER_INITIATED"
+"""AWS's StateTransitionReason of streams, and of queues (contract A.4)."""
 REPORTED = ("SourceReachable", "FunctionReachable", "DestinationReachable", "CheckpointsReachable")
 """The conditions that only pollers know."""
 OF_QUEUES = ("SourceReachable", "FunctionReachable", "DeadLetterQueue", "VisibilityTimeout")
@@ -59,7 +59,7 @@ def status_of(observed: Observed, enabled: bool, problem: Problem | None, now: s
     ages = [beat.iterator_age_seconds for beat in observed.heartbeats if beat.iterator_age_seconds is not None]
     return {
         "state": state,
-        "stateTransitionReason": USER_ACTION,
+        "stateTransitionReason": USER_INITIATED if queue else USER_ACTION,
         "lastProcessingResult": None if queue else _last_result(observed, previous),
         "conditions": [_dated(condition, previous, generation, now) for condition in conditions],
         "shards": None if queue else shards.counts(observed),
@@ -85,7 +85,8 @@ def _state(observed: Observed, previous: Body, *, enabled: bool, problem: Proble
     unchanged = previous.get("observedGeneration") == observed.mapping["metadata"]["generation"]
     if before == target and unchanged:
         return target
-    if problem is None and _follows(observed, enabled=enabled):
+    at_once = before is None and not enabled and is_queue(observed)
+    if problem is None and (at_once or _follows(observed, enabled=enabled)):
         return target
     return _transient(before, target)
 
@@ -155,7 +156,8 @@ def _ready(observed: Observed, state: str, reported: Iterable[Condition], proble
     if problem is not None:
         return Condition("Ready", "False", problem.reason, problem.message)
     if state in {"Disabled", "Disabling"}:
-        return Condition("Ready", "False", Reason.DISABLED, "spec.enabled is false; checkpoints are kept")
+        kept = "messages wait in the queue" if is_queue(observed) else "checkpoints are kept"
+        return Condition("Ready", "False", Reason.DISABLED, f"spec.enabled is false; {kept}")
     if not observed.heartbeats:
         return _no_poller(observed)
     for condition in reported:

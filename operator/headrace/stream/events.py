@@ -87,7 +87,7 @@ class LeaseBroken:
 
 @dataclass(frozen=True, slots=True)
 class RecordsPolled:
-    """A read of a shard; `behind` in seconds."""
+    """A read of a shard; `behind` in seconds: of a queue the age of the oldest message received, 0 for none."""
 
     shard_id: str
     count: int

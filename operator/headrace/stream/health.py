@@ -20,6 +20,7 @@ from headrace.stream.events import (
     Event,
     Faulted,
     Pending,
+    QueueSeen,
     RecordsDropped,
     RecordsPolled,
     ShardFinished,
@@ -69,7 +70,8 @@ class Report:
     """A mapping's state at one moment."""
 
     conditions: tuple[ConditionReport, ...]
-    last_processing_result: str
+    last_processing_result: str | None
+    """None for a queue, of which Lambda tells none (contract F.1); neither has it any shards."""
     iterator_age_seconds: float | None
     shards_total: int | None
     shards_ready: int | None
@@ -103,6 +105,7 @@ class Health:
     """The last result of each shard, the newest at the end."""
     _listed: ShardsListed | None = None
     _listing_due: bool = True
+    _queue: bool = False
 
     def __call__(self, event: Event) -> None:
         """Takes one event in."""
@@ -117,6 +120,8 @@ class Health:
                 self._listing_due = True  # a finished shard may have children that nobody has seen yet
             case ConditionObserved():
                 self._observe(event)
+            case QueueSeen():
+                self._queue = True
             case _:
                 self._follow_shard(event)
                 self._learn(event)
@@ -223,16 +228,19 @@ class Health:
         return next(iter(failing or told), ConditionReport(kind, "Unknown", Reason.PENDING, "not tried yet"))
 
     def report(self, now: float) -> Report:
-        """Everything at once; the iterator age is the worst shard's, None while no shard is read."""
+        """Everything at once; the age is the worst shard's, or the oldest message's; None while nothing is read."""
         ages = [self.iterator_age(shard_id, now) for shard_id in self._shards]
+        age, listed = max(ages) if ages else None, self._listed
+        if self._queue:
+            return Report(self.conditions(), None, age, shards_total=None, shards_ready=None, shards_blocked=0)
         return Report(
             conditions=self.conditions(),
             last_processing_result=self.last_processing_result,
-            iterator_age_seconds=max(ages) if ages else None,
-            shards_total=self._listed.total if self._listed else None,
-            shards_ready=self._listed.total - self._listed.waiting if self._listed else None,
+            iterator_age_seconds=age,
+            shards_total=listed.total if listed else None,
+            shards_ready=listed.total - listed.waiting if listed else None,
             shards_blocked=sum(map(self.blocked, self._shards)),
-            unowned=self._listed.unowned if self._listed else (),
+            unowned=listed.unowned if listed else (),
         )
 
 

@@ -45,7 +45,7 @@ class Beat:
     asks: str | None = None
     changes: int = 0
     claims: int | None = None
-    """Of a queue: calls that it may have in flight."""
+    """Calls of a queue that it may have in flight (`queues/shares.py`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,10 @@ class Membership(Protocol):
         ...
 
     def limit(self, total: int) -> int:
-        """How many of `total` calls at a time, which all pollers of a queue have together, may be this one's now."""
+        """How many of `total` calls at a time, which all pollers of a queue have together, may be this one's now.
+
+        0 while the fence is closed; may be fewer than are in flight: then none begins.
+        """
         ...
 
     def report_calls(self, in_flight: int) -> None:
@@ -140,9 +143,12 @@ class Permit:
         """Whether no call and no publish may start now."""
         return self.lost.is_set() or self.fence.closed
 
-    async def opened(self) -> bool:
-        """Waits until something may start; False when the shard is to be left before that."""
-        while self.closed:
+    async def opened(self, room: Callable[[], bool] = lambda: True) -> bool:
+        """Waits until something may start and there is room for it; False when the shard is to be left before that.
+
+        Calls of a queue that were put off have none where the share has shrunk, or is won anew after a lapse.
+        """
+        while self.closed or not room():
             if self.leave.is_set():
                 return False
             await first(FENCE_INTERVAL, self.leave)

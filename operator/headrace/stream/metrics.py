@@ -115,9 +115,21 @@ class Metrics:
             _LABELS,
             registry=registry,
         )
+        self.oldest_message = Gauge(
+            "headrace_queue_oldest_message_age_seconds",
+            "Age of the oldest message held here, else of the oldest received last; 0 once a receive found none.",
+            _LABELS,
+            registry=registry,
+        )
         self.calls_allowed = Gauge(
             "headrace_queue_calls_allowed",
             "How many batches of the queue may be with the function at a time, of this poller.",
+            _LABELS,
+            registry=registry,
+        )
+        self.calls_in_flight = Gauge(
+            "headrace_queue_calls_in_flight",
+            "How many batches of the queue are with the function, of this poller.",
             _LABELS,
             registry=registry,
         )
@@ -155,6 +167,9 @@ class MappingMetrics:
         self._health = health
         self.counts = Counts()
         self._followed: set[str] = set()
+        self._queue: str | None = None
+        """The queue's name; a stream has none."""
+        self._in_flight = 0
         # Those of every batch, looked up once.
         self._polled, self._invoked = metrics.polled.labels(*labels), metrics.invoked.labels(*labels)
         self._invocations, self._seconds = metrics.invocations.labels(*labels), metrics.seconds.labels(*labels)
@@ -191,16 +206,20 @@ class MappingMetrics:
         """The run has ended: what it knew of the present is told no more, what it has counted stays."""
         for shard_id in tuple(self._followed):
             self._forget(shard_id)
-        self._metrics.conditions.healths.pop(self._labels, None)
-        for gauge in (self._metrics.retention, self._metrics.backlog, self._metrics.calls_allowed):
+        metrics = self._metrics
+        metrics.conditions.healths.pop(self._labels, None)
+        metrics.retention.remove(*self._labels)
+        for gauge in (metrics.backlog, metrics.oldest_message, metrics.calls_allowed, metrics.calls_in_flight):
             gauge.remove(*self._labels)
 
     def _called(self, event: CallStarted | CallEnded) -> None:
         metrics, labels = self._metrics, self._labels
         if isinstance(event, CallStarted):
+            self._in_flight += 1
             self.counts.invoked += len(event.batch)
             self._invoked.inc(len(event.batch))
             return
+        self._in_flight -= event.sent
         match event.outcome:
             case PartiallyFailed(first):
                 self._failed(len(event.batch) - first)
@@ -259,8 +278,9 @@ class MappingMetrics:
                 metrics.deleted.labels(*labels).inc(count)
             case ReceiptsExpired(_, count):
                 metrics.expired.labels(*labels).inc(count)
-            case QueueSeen(_, backlog):
+            case QueueSeen(queue, backlog):
                 metrics.backlog.labels(*labels).set(backlog)
+                self._follow_queue(queue)
             case CallsAllowed(_, limit):
                 metrics.calls_allowed.labels(*labels).set(limit)
             case _:
@@ -272,12 +292,22 @@ class MappingMetrics:
 
     def _follow(self, shard_id: str) -> None:
         """The age is computed when it is asked for, so that it grows while a shard is stuck."""
-        if shard_id not in self._followed:
+        if shard_id not in self._followed and shard_id != self._queue:
             self._followed.add(shard_id)
             age = self._metrics.iterator_age.labels(*self._labels, shard_id)
             age.set_function(lambda: self._health.iterator_age(shard_id, time.time()))
             blocked = self._metrics.blocked.labels(*self._labels, shard_id)
             blocked.set_function(lambda: self._health.blocked(shard_id))
+
+    def _follow_queue(self, queue: str) -> None:
+        """A queue has no shards: what is known of it bears no name but the mapping's."""
+        if self._queue is None:
+            self._queue = queue
+            age = self._metrics.oldest_message.labels(*self._labels)
+            age.set_function(lambda: self._health.iterator_age(queue, time.time()))
+            self._metrics.calls_in_flight.labels(*self._labels).set_function(lambda: self._in_flight)
+            for counter in (self._metrics.deleted, self._metrics.expired):
+                counter.labels(*self._labels)  # shows 0 from the start
 
     def _forget(self, shard_id: str) -> None:
         if shard_id in self._followed:

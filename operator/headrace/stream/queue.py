@@ -104,6 +104,8 @@ class QueueRun:
     """Batches with the function, or waiting for it."""
     put_off: deque[asyncio.Event] = field(default_factory=deque)
     """Of these the ones that the function did not take yet: nothing is received meanwhile. Set: to be tried at once."""
+    calling: int = 0
+    """Of these the ones that are with the function."""
     receiving: int = 0
     at_once: int = AT_ONCE
     """Messages that one receive asks for at most."""
@@ -270,7 +272,8 @@ class QueueRun:
         self.receives.succeeded()
         self.polled, self.full = True, full
         self.side_by_side = min(MOST_RECEIVES, self.side_by_side + 1) if full else max(1, self.side_by_side // 2)
-        self.observer(RecordsPolled(self.queue.name, len(messages), 0.0))
+        oldest = min((one.record.arrival for one in messages), default=math.inf)
+        self.observer(RecordsPolled(self.queue.name, len(messages), max(0.0, time.time() - oldest)))
         keeps = self.delivery.filter.keeps if self.delivery.filter is not None else None
         messages = [one for one in messages if not self.deleter.received_again(one)]
         kept = [one for one in messages if keeps is None or keeps(one.record.event)]
@@ -335,7 +338,7 @@ class QueueRun:
             live = self._live(batch)
             if not live:
                 return batch
-            if not await self.permit.opened():
+            if not await self.permit.opened(lambda: self.calling < self.membership.limit(self.most)):
                 await give_back(self.queue, live, GIVING_BACK, self.hides)
                 return batch
             outcome = await self._invoke(live)
@@ -398,7 +401,11 @@ class QueueRun:
         began = time.monotonic()
         age = time.time() - records[-1].arrival
         self.observer(CallStarted(name, records, attempt, request_id, age))
-        answer = await self.function.invoke(Call(event, request_id, attempt, name))
+        self.calling += 1
+        try:
+            answer = await self.function.invoke(Call(event, request_id, attempt, name))
+        finally:
+            self.calling -= 1
         outcome = classify(
             answer,
             [one.sequence_number for one in records],

@@ -1,62 +1,92 @@
-"""How the calls that a queue's mapping may have in flight are divided among its pollers (design, "Scaling"). Pure.
+"""How a queue's pollers divide the calls that may be in flight at a time (design decision 43). Pure.
 
-Each poller tells with its heartbeat how many calls it claims, and never has more. It asks for an equal share; a larger
-claim counts only once it was written, and all heartbeats read after that, and they did not add up to more than there
-is. A smaller one counts at once, and is told with what is still in flight. So whatever order the pollers write and read
-in, what all of them may start is never more than the limit.
+Every poller's heartbeat tells a claim: what it may have in flight. A claim is lowered at once, though never told as
+less than what is in flight. It is raised in two steps: told first, and used only as far as it fits beside the claims
+of all others, as they are read after it was told. Of two pollers that raise at the same time, the one that reads last
+sees the other's claim; so the sum of what is used never exceeds the total, whatever is late, lost or done twice.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from headrace.heartbeat import LARGEST
 
-REMEMBERED = 300.0
-"""Seconds for which the largest backlog is told: pods come at once, and go late."""
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+UNREADABLE = LARGEST
+"""The claim of a heartbeat that cannot be read: it may be anything, so that nobody raises his beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another poller as its heartbeat was read: its claim, None while it has not asked for calls.
+
+    `gone` is when its heartbeat was missed first, in seconds of our clock: what it claimed counts on for a term.
+    """
+
+    identity: str
+    claims: int | None
+    draining: bool = False
+    gone: float | None = None
+
+    @property
+    def shares(self) -> bool:
+        """Whether it is one of those that the total is divided among."""
+        return self.claims not in {None, UNREADABLE} and not self.draining and self.gone is None
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one poller has: `granted` calls that may be in flight, its `claim` as told last, and `wanted` of that."""
+    """What of `total` calls at a time this poller wants, has told as its claim, may use, and has in flight.
 
-    granted: int = 0
-    claim: int = 0
+    Always: `in_flight` and `usable` are at most what the heartbeat tells, unless the lease has lapsed since.
+    """
+
+    me: str
+    total: int | None = None
+    """None while nobody has asked for calls."""
     wanted: int = 0
+    told: int = 0
+    usable: int = 0
+    in_flight: int = 0
 
-    def claiming(self, target: int, in_flight: int) -> Share:
-        """Just before a heartbeat is written that tells the claim; `target` is the equal share as it shows now."""
-        return Share(min(self.granted, target), max(target, in_flight), target)
+    @property
+    def claims(self) -> int | None:
+        """What the heartbeat tells."""
+        return self.told if self.total is not None else None
 
-    def after_read(self, total: int, others: int) -> Share:
-        """After heartbeats were read that followed that write: `others` is what everybody else claims together."""
-        return replace(self, granted=self.wanted) if self.claim + others <= total else self
+    def of(self, total: int) -> Share:
+        """Asks for calls out of another total; less of it holds at once."""
+        return replace(self, total=total, usable=min(self.usable, total))
+
+    def claiming(self, peers: Collection[Peer], *, leaving: bool) -> Share:
+        """With the claim that the next heartbeat tells; what is less than before holds from now on."""
+        others = [peer.identity for peer in peers if peer.shares]
+        wanted = 0 if leaving or self.total is None else equal_share(self.total, self.me, others)
+        return replace(self, wanted=wanted, told=max(wanted, self.in_flight), usable=min(self.usable, wanted))
+
+    def confirmed(self, peers: Iterable[Peer]) -> Share:
+        """After a read of all heartbeats that began after the claim was written: what fits beside theirs is usable."""
+        free = (self.total or 0) - sum(peer.claims or 0 for peer in peers)
+        return replace(self, usable=max(self.usable, min(self.wanted, free)))
 
 
-def target(total: int, identities: Iterable[str], own: str) -> int:
-    """A poller's equal share of `total`; what is left over goes to the first of the sorted identities."""
-    everybody = sorted({*identities, own})
-    each, left = divmod(total, len(everybody))
-    return each + (everybody.index(own) < left)
+def equal_share(total: int, me: str, others: Iterable[str]) -> int:
+    """An equal part of a total, of which the first ones by name have the remainder."""
+    members = sorted({me, *others})
+    each, rest = divmod(total, len(members))
+    return each + (members.index(me) < rest)
 
 
-@dataclass(slots=True)
-class Backlog:
-    """The largest backlog told of in the last REMEMBERED seconds."""
+def seen(before: Iterable[Peer], peers: Sequence[Peer], now: float, term: float) -> tuple[Peer, ...]:
+    """The others after a read: a heartbeat that is not there any more still claims what it did, for a term.
 
-    _seen: deque[tuple[float, int]] = field(default_factory=deque)
-
-    def see(self, messages: int, now: float) -> None:
-        """Takes note of so many messages at a time (seconds)."""
-        while self._seen and self._seen[-1][1] <= messages:
-            self._seen.pop()
-        self._seen.append((now, messages))
-
-    def largest(self, now: float) -> int | None:
-        """None where none was told; the last one stands until there is another."""
-        while len(self._seen) > 1 and now - self._seen[0][0] > REMEMBERED:
-            self._seen.popleft()
-        return self._seen[0][1] if self._seen else None
+    It may have been deleted by hand, and its poller live.
+    """
+    there = {peer.identity for peer in peers}
+    missed = (peer if peer.gone is not None else replace(peer, gone=now) for peer in before)
+    kept = (peer for peer in missed if peer.identity not in there and now - (peer.gone or 0.0) < term)
+    return (*peers, *kept)
