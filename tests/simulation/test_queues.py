@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from headrace.errors import Reason, SourceError
 from headrace.stream.events import ReceiptsExpired
 from headrace.stream.functions import NoResponse, Response
 from tests.support.fake_queue import (
@@ -143,19 +144,37 @@ def test_what_is_done_with_too_late_is_told_and_comes_again() -> None:
     assert world.queue.lying == []
 
 
+def reachable_over_time(world: QueueWorld, until: float) -> list[tuple[float, str]]:
+    """What `SourceReachable` was, whenever the queue was looked at."""
+    shown: list[tuple[float, str]] = []
+    meets = world.queue.fault
+
+    def fault(operation: str) -> BaseException | None:
+        if operation == "facts":
+            status = next(one.status for one in world.health.conditions() if one.type == "SourceReachable")
+            shown.append((world.clock.now, status))
+        return meets(operation)
+
+    world.queue.fault = fault
+    world.play(Life(until))
+    return shown
+
+
 def test_denied_requests_for_more_time_show_until_they_are_allowed() -> None:
     """The condition does not go to and fro with what other requests meet."""
     world = QueueWorld(sent(1), partial(ok, takes=200.0), {"function": {"url": "http://f", "timeoutSeconds": 900}})
-    shown: list[str] = []
+    denied = SourceError(Reason.ACCESS_DENIED, "allow it")
+    world.queue.fault = lambda operation: denied if operation == "hold" and world.clock.now < 100 else None
+    shown = reachable_over_time(world, 190)
+    assert {status for at, status in shown if 30 < at < 100} == {"False"}
+    assert {status for at, status in shown if at > 130} == {"True"}
 
-    def fault(operation: str) -> BaseException | None:
-        if operation == "facts" and world.clock.now > 30:
-            shown.append(next(one.status for one in world.health.conditions() if one.type == "SourceReachable"))
-        return unreachable_queue() if operation == "hold" else None
 
-    world.queue.fault = fault
-    world.play(Life(190))
-    assert set(shown) == {"False"}
+def test_a_request_that_failed_once_and_is_not_needed_again_does_not_show_for_ever() -> None:
+    world = QueueWorld(sent(1), partial(ok, takes=20.0), {"function": {"url": "http://f", "timeoutSeconds": 900}})
+    world.queue.fault = lambda operation: unreachable_queue() if operation == "hold" else None
+    shown = reachable_over_time(world, 190)
+    assert {status for at, status in shown if at > 100} == {"True"}
 
 
 def test_a_failed_head_is_called_again_before_what_was_received_with_it() -> None:

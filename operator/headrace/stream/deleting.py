@@ -103,8 +103,11 @@ class Deleter:
             await self.delete(batch)
         finally:
             self._free.release()
-            if not self._waiting and not self._deleting:
-                self._empty.set()
+            self._tell_empty()
+
+    def _tell_empty(self) -> None:
+        if not self._waiting and not self._deleting:
+            self._empty.set()
 
     async def delete(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Deletes messages, at once and until it is done; gives those that it is too late for."""
@@ -116,6 +119,7 @@ class Deleter:
         finally:
             for message in messages:
                 self._deleting.pop(message.message_id, None)
+            self._tell_empty()
         if late:
             self._observer(ReceiptsExpired(self._queue.name, len(late), late[0].message_id))
         return late

@@ -194,6 +194,7 @@ class QueueRun:
                 await asyncio.sleep(backoff(failures, LONGEST_PAUSE))
                 continue
             failures = 0
+            asking.failing = True  # what failed once need not be asked again, so that each look clears it
             asking.succeeded()
             self._learn(facts)
             await asyncio.sleep(BUSY_LOOK_INTERVAL if facts.backlog else LOOK_INTERVAL)
