@@ -10,6 +10,7 @@ import pytest
 
 from headrace.spec import parse_mapping
 from headrace.stream import queue
+from headrace.stream.events import CallsAllowed, Event
 from headrace.stream.functions import Call, Response
 from headrace.stream.membership import Alone
 from headrace.stream.queue import QueueRun
@@ -92,7 +93,8 @@ def test_batches_that_were_put_off_are_called_within_a_share_that_has_shrunk_mea
         mapping = parse_mapping(manifest("sqs", batchSize=1, scalingConfig={"maximumConcurrency": TOTAL}))
         share, function, stop = Share(), Function(), asyncio.Event()
         made: Any = Queue([message(number) for number in range(TOTAL)])
-        run = QueueRun(mapping, delivery_of(mapping), made, function, share, lambda _: None, stop)
+        told: list[Event] = []
+        run = QueueRun(mapping, delivery_of(mapping), made, function, share, told.append, stop)
         running = asyncio.create_task(run.run())
         await asyncio.sleep(30.0)
         assert run.in_flight > 2, "they wait for the function"
@@ -102,6 +104,8 @@ def test_batches_that_were_put_off_are_called_within_a_share_that_has_shrunk_mea
         share.calls = 2
         await asyncio.sleep(60.0)
         assert (function.most, function.done) == (2, TOTAL)
+        allowed = [event.limit for event in told if isinstance(event, CallsAllowed)]
+        assert (allowed[0], 0 in allowed, allowed[-1]) == (5, True, 2), "as it was at first, and whenever it changed"
         stop.set()
         await running
 

@@ -106,6 +106,8 @@ class QueueRun:
     """Of these the ones that the function did not take yet: nothing is received meanwhile. Set: to be tried at once."""
     calling: int = 0
     """Of these the ones that are with the function."""
+    allowed: int = -1
+    """How many batches may be with it, as told last."""
     receiving: int = 0
     at_once: int = AT_ONCE
     """Messages that one receive asks for at most."""
@@ -289,11 +291,11 @@ class QueueRun:
 
     def _allowed(self) -> int:
         """Batches that may be with the function at a time, here and now."""
-        before = self.concurrency.most
         self.concurrency = self.concurrency.within(self.membership.limit(self.most))
-        if self.concurrency.most != before:
-            self.observer(CallsAllowed(self.queue.name, self.concurrency.most))
-        return self.concurrency.allowed
+        if self.concurrency.allowed != self.allowed:
+            self.allowed = self.concurrency.allowed
+            self.observer(CallsAllowed(self.queue.name, self.allowed))
+        return self.allowed
 
     def _advance(self) -> None:
         """Starts the calls that may start, and sees to it that a window that ends is noticed."""
