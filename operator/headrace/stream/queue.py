@@ -11,7 +11,6 @@ import asyncio
 import math
 import random
 import time
-import uuid
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -45,6 +44,7 @@ from headrace.stream.queues import visibility
 from headrace.stream.queues.advice import advice
 from headrace.stream.queues.concurrency import Concurrency, bounds
 from headrace.stream.queues.gathering import Gathering
+from headrace.stream.queues.messages import request_id_of
 from headrace.stream.queues.settling import Again, counted, settle
 from headrace.stream.retry import backoff as retry_pause
 from headrace.stream.sources.sqs import AT_ONCE
@@ -53,7 +53,6 @@ from headrace.stream.waiting import first
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from headrace.records import Batch
     from headrace.spec import EventSourceMapping
     from headrace.stream.classify import Outcome
     from headrace.stream.functions import Function
@@ -396,7 +395,7 @@ class QueueRun:
         delivery, name = self.delivery, self.queue.name
         records, attempt = tuple(one.record for one in batch), max(one.receives for one in batch)
         event = delivery.limits.encoding.encode(records)
-        request_id = _request_id(delivery.mapping_uid, records)
+        request_id = request_id_of(delivery.mapping_uid, records)
         if len(event) > delivery.limits.event_limit:
             refused = Refused(sent=False)
             self.observer(CallEnded(name, records, attempt, request_id, refused, 0.0, False))
@@ -445,8 +444,3 @@ class QueueRun:
         if pending != self.told:
             self.told = pending
             self.observer(pending)
-
-
-def _request_id(mapping_uid: str, batch: Batch) -> str:
-    """The same for the same messages, whenever they come together again."""
-    return str(uuid.uuid5(uuid.UUID(mapping_uid), " ".join(one.sequence_number for one in batch)))
