@@ -328,8 +328,16 @@ async def test_an_invalid_mapping_is_told_and_its_children_stay(site: Site) -> N
         condition = await site.condition(ref, "Ready", "InvalidSpec")
         assert "startingPositionTimestamp" in condition["message"]
         assert (await site.child(ref, DEPLOYMENT))["spec"]["replicas"] == 1
-        await site.edit(ref, startingPosition="LATEST")
+        await site.edit(ref, startingPosition="LATEST")  # valid, and another than it was made with
+        await eventually_says(site, ref, "spec.startingPosition: cannot be changed")
+        await site.edit(ref, startingPosition="TRIM_HORIZON")
         await site.condition(ref, "Ready", *WAITING)
+
+
+async def eventually_says(site: Site, ref: MappingRef, sentence: str) -> None:
+    async with asyncio.timeout(20):
+        while sentence not in (await site.condition(ref, "Ready", "InvalidSpec"))["message"]:
+            await asyncio.sleep(0.1)
 
 
 async def test_what_is_not_supported_yet_starts_nothing(site: Site) -> None:
