@@ -36,7 +36,7 @@ from headrace.stream.events import (
     ShardStopped,
     Waiting,
 )
-from headrace.stream.functions import Call
+from headrace.stream.functions import Call, request_id_of
 from headrace.stream.holding import give_back, hold
 from headrace.stream.membership import Permit
 from headrace.stream.poller import backoff
@@ -44,7 +44,6 @@ from headrace.stream.queues import visibility
 from headrace.stream.queues.advice import advice
 from headrace.stream.queues.concurrency import Concurrency, bounds
 from headrace.stream.queues.gathering import Gathering
-from headrace.stream.queues.messages import request_id_of
 from headrace.stream.queues.settling import Again, counted, settle
 from headrace.stream.retry import backoff as retry_pause
 from headrace.stream.sources.sqs import AT_ONCE

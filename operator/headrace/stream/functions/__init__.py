@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from headrace.records import Batch
     from headrace.spec import EventSourceMapping
 
 
@@ -79,3 +81,8 @@ def open_function(mapping: EventSourceMapping) -> Function:
             content_type=cloudevents.CONTENT_TYPE if function.protocol == "cloudevents" else "application/json",
         )
     )
+
+
+def request_id_of(mapping_uid: str, batch: Batch) -> str:
+    """The id of a call: the same for the same messages, whenever they come together again (contract B.4)."""
+    return str(uuid.uuid5(uuid.UUID(mapping_uid), " ".join(one.sequence_number for one in batch)))

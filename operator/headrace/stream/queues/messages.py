@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from headrace.records import Batch, Record
+    from headrace.records import Record
 
 LONGEST_HOLD = 12 * 3600.0
 """Seconds for which SQS keeps a received message invisible at most, however often that is asked for."""
@@ -50,8 +49,3 @@ class QueueFacts:
     visibility: float
     backlog: int
     dead_letters: bool
-
-
-def request_id_of(mapping_uid: str, batch: Batch) -> str:
-    """The id of a call: the same for the same messages, whenever they come together again (contract B.4)."""
-    return str(uuid.uuid5(uuid.UUID(mapping_uid), " ".join(one.sequence_number for one in batch)))
