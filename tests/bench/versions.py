@@ -22,11 +22,14 @@ PINNED = {
 
 def versions() -> dict[str, str]:
     found = {"Python": platform.python_version()} | {name: version(name) for name in OWN}
-    for file, name in PINNED.items():
-        text = (ROOT / "requirements" / f"{file}.txt").read_text()
-        pin = re.search(rf"^{name}==([^ ;\\]+)", text, re.MULTILINE)
-        found[name] = pin.group(1) if pin else "?"
-    return found
+    return found | {name: pinned(file, name) for file, name in PINNED.items()}
+
+
+def pinned(file: str, name: str) -> str:
+    """The version of a package in `requirements/FILE.txt`."""
+    text = (ROOT / "requirements" / f"{file}.txt").read_text()
+    pin = re.search(rf"^{name}==([^ ;\\]+)", text, re.MULTILINE)
+    return pin.group(1) if pin else "?"
 
 
 def machine() -> str:
