@@ -88,6 +88,7 @@ class QueueRun:
     membership: Membership
     observer: Observer
     stop: asyncio.Event
+    fifo: bool = field(init=False)
     gathering: Gathering = field(init=False)
     deleter: Deleter = field(init=False)
     receives: Asking = field(init=False)
@@ -123,10 +124,10 @@ class QueueRun:
 
     def __post_init__(self) -> None:
         spec = self.mapping.spec
-        fifo = self.mapping.source_kind is SourceKind.SQS_FIFO
+        self.fifo = self.mapping.source_kind is SourceKind.SQS_FIFO
         # Of a group no more than goes into one call: what waits behind a failed message lapses, a receive spent.
-        self.at_once = min(AT_ONCE, self.delivery.limits.size) if fifo else AT_ONCE
-        self.gathering = Gathering(self.delivery.limits, fifo=fifo)
+        self.at_once = min(AT_ONCE, self.delivery.limits.size) if self.fifo else AT_ONCE
+        self.gathering = Gathering(self.delivery.limits, fifo=self.fifo)
         self.deleter = Deleter(self.queue, self.observer)
         self.receives, self.hides = Asking("receiving", self.observer), Asking("hiding", self.observer)
         self.permit = Permit(self.membership.fence, self.stop)
@@ -364,7 +365,7 @@ class QueueRun:
     async def _delete(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Of a FIFO queue a group goes on only once that is done; gives those that it is too late for."""
         newest = [self.gathering.newest(one) for one in messages]
-        if self.mapping.source_kind is SourceKind.SQS_FIFO:
+        if self.fifo:
             return await self.deleter.delete(newest)
         await self.deleter.put(newest)
         return ()
