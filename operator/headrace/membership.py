@@ -29,7 +29,7 @@ from headrace.stream.queues.shares import UNREADABLE, Peer, Share
 from headrace.stream.waiting import first
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from headrace.cluster import Body, Cluster
     from headrace.resources import MappingRef
@@ -55,7 +55,7 @@ class PollerMembership:
     """Membership of a mapping's pollers by heartbeat Leases; `run` keeps it up.
 
     `report` gives what the heartbeat tells the operator. `regain` is called with the new life after a gap: it writes
-    every lease anew, raises StoreError when it could not, and gives the shards that were lost.
+    every lease anew, raises StoreError when it could not, and gives the shards that were lost, and who has them now.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class PollerMembership:
         mapping: MappingRef,
         identity: str,
         report: Callable[[], Heartbeat],
-        regain: Callable[[Holder], Awaitable[Collection[str]]],
+        regain: Callable[[Holder], Awaitable[Mapping[str, str | None]]],
     ) -> None:
         self._cluster = cluster
         self._mapping = mapping
@@ -72,7 +72,7 @@ class PollerMembership:
         self._regain = regain
         self.holder = Holder(identity, "")
         self.news = asyncio.Event()
-        self.on_lost: Callable[[Collection[str]], None] = lambda _: None
+        self.on_lost: Callable[[Mapping[str, str | None]], None] = lambda _: None
         self.leaving = False
         self._lives: set[str] = set()
         self._view = View()

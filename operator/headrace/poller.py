@@ -42,7 +42,7 @@ from headrace.stream.stores.kubernetes import KubernetesStore
 from headrace.stream.waiting import first
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from headrace.cluster import Body, Cluster
@@ -245,9 +245,9 @@ class Poller:
             await self._store.aclose()
             self._membership.tell_change()
 
-    async def _regain(self, holder: Holder) -> Collection[str]:
+    async def _regain(self, holder: Holder) -> Mapping[str, str | None]:
         try:
-            return await self._store.regain(holder) if self._store is not None else ()
+            return await self._store.regain(holder) if self._store is not None else {}
         except StoreError as error:
             if self._running is not None:  # nothing is begun before it succeeds, and the next look says so
                 self._running.health(unreachable(ConditionType.CHECKPOINTS_REACHABLE, error))

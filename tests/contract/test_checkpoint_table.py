@@ -122,7 +122,7 @@ async def test_a_throttle_after_a_gap_is_told_and_the_next_try_wins_every_lease(
         line.refusals = {"put_item": [THROTTLED]}
         with pytest.raises(StoreError, match=THROTTLED):
             await store.regain(Holder("pod-a", "2"))
-        assert await store.regain(Holder("pod-a", "2")) == frozenset()
+        assert await store.regain(Holder("pod-a", "2")) == {}
         assert {lease.holder for lease in (await store.load([])).values()} == {Holder("pod-a", "2")}
         await home.aclose()
 

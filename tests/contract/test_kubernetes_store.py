@@ -249,7 +249,7 @@ async def test_a_lease_that_breaks_under_its_holder_is_written_once_it_is_mended
 async def test_a_broken_lease_is_lost_after_a_gap_and_the_others_are_won_anew(bench: Bench) -> None:
     store = await bench.loaded()
     await edit(bench, lanes=[{"factor": 1, "index": 1}])
-    assert await store.regain(Holder("pod-a", "2")) == {FIRST}
+    assert await store.regain(Holder("pod-a", "2")) == {FIRST: None}
     await store.save(SHARDS[1].shard_id, Checkpoint("7"))
 
 
@@ -427,7 +427,7 @@ async def test_after_a_gap_every_lease_is_won_anew_or_lost(bench: Bench) -> None
     other = bench.store("1", "pod-b")
     await other.load(SHARDS)
     await other.take(SHARDS[1].shard_id)
-    assert await store.regain(Holder("pod-a", "2")) == {SHARDS[1].shard_id}
+    assert await store.regain(Holder("pod-a", "2")) == {SHARDS[1].shard_id: "pod-b"}
     assert (await store.load(SHARDS))[FIRST].holder == Holder("pod-a", "2")
     await store.save(FIRST, Checkpoint("6"))
     with pytest.raises(LeaseLost):
@@ -448,7 +448,7 @@ async def test_a_gap_without_an_answer_is_told_and_finished_by_the_next_try(benc
     with pytest.raises(StoreError):
         await store.regain(Holder("pod-a", "2"))
     bench.api.lose.clear()
-    assert await store.regain(Holder("pod-a", "2")) == frozenset()
+    assert await store.regain(Holder("pod-a", "2")) == {}
     assert {lease.holder for lease in (await store.load(SHARDS)).values()} == {Holder("pod-a", "2")}
 
 
@@ -459,7 +459,7 @@ async def test_what_was_won_anew_without_hearing_of_it_is_no_loss(bench: Bench, 
     with suppress(StoreError):
         await store.regain(Holder("pod-a", "2"))
     await store.save(FIRST, Checkpoint("6"))
-    assert await store.regain(Holder("pod-a", "3")) == frozenset()
+    assert await store.regain(Holder("pod-a", "3")) == {}
     await store.save(FIRST, Checkpoint("7"))
     assert (await store.load(SHARDS))[FIRST] == Lease(SHARDS[0], Checkpoint("7"), Holder("pod-a", "3"))
 
@@ -470,7 +470,7 @@ async def test_a_write_that_hangs_does_not_keep_its_lease_from_being_won_anew(be
     saving = asyncio.create_task(store.save(FIRST, Checkpoint("6")))
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
-        assert await store.regain(Holder("pod-a", "2")) == frozenset()
+        assert await store.regain(Holder("pod-a", "2")) == {}
     assert (await store.load(SHARDS))[FIRST].holder == Holder("pod-a", "2")
     saving.cancel()
 
@@ -508,7 +508,7 @@ async def test_writes_and_two_gaps_at_once_end_in_the_newest_life_whatever_is_do
     await store.save(edited, Checkpoint("7"))
     with pytest.raises(LeaseLost):
         await store.save(lost, Checkpoint("7"))
-    assert await store.regain(Holder("pod-a", "4")) == frozenset()
+    assert await store.regain(Holder("pod-a", "4")) == {}
 
 
 async def test_what_was_lost_is_told_though_the_first_try_after_the_gap_failed_on_another_shard(bench: Bench) -> None:
@@ -519,8 +519,8 @@ async def test_what_was_lost_is_told_though_the_first_try_after_the_gap_failed_o
     bench.api.lose = ["", *["request"] * 4]
     with pytest.raises(StoreError):
         await store.regain(Holder("pod-a", "2"))
-    assert await store.regain(Holder("pod-a", "2")) == {FIRST}
-    assert await store.regain(Holder("pod-a", "3")) == frozenset()
+    assert await store.regain(Holder("pod-a", "2")) == {FIRST: "pod-b"}
+    assert await store.regain(Holder("pod-a", "3")) == {}
 
 
 async def test_a_released_shard_is_free_and_cannot_be_saved_any_more(bench: Bench) -> None:

@@ -40,8 +40,8 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # kopf's own are not ours to fail on
 ]
 
-WAITING = ("Pending", "PodsUnschedulable")
-"""Of a mapping whose pods do not run yet; without a node they never do."""
+WAITING = ("Pending", "PodsUnschedulable", "ImageUnavailable")
+"""Of a mapping whose pods do not run yet; without a node they never do, and a node has no such image."""
 
 
 class Site:

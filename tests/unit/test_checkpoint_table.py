@@ -364,7 +364,7 @@ async def test_after_a_gap_a_broken_row_is_lost_and_holds_up_no_other(spoil: Spo
     bench = Bench()
     store = await bench.held(SHARD, OTHER)
     spoil_first(bench, spoil)
-    assert await store.regain(Holder("pod-a", "2")) == {SHARD.shard_id}
+    assert await store.regain(Holder("pod-a", "2")) == {SHARD.shard_id: None}
     await store.save(OTHER.shard_id, Checkpoint("7"))
     lease = (await store.load([SHARD, OTHER]))[SHARD.shard_id]
     assert (lease.holder, lease.fault is None) == (None, False)

@@ -172,10 +172,14 @@ def test_a_shard_that_is_stuck_says_since_when_and_on_which_record() -> None:
 
 def test_a_record_that_a_former_holder_was_stuck_on_is_stuck_since_then() -> None:
     status = {"state": "Available", "stuckSince": "1970-01-01T00:00:09.000Z", "stuckOn": "8", "attempts": 3}
+    status |= {"lastError": "former"}
     assert with_facts(status, ShardFacts(fresh=True)) == status | {"state": "Held"}
+    moved = with_facts(status, ShardFacts("Retrying", 3, stuck_since=60.0, stuck_on="8"))
+    assert moved == status | {"state": "Retrying"}, "what nothing was heard of since stays"
     same = with_facts(status, ShardFacts("Retrying", 4, "boom", stuck_since=60.0, stuck_on="8"))
-    assert same["stuckSince"] == "1970-01-01T00:00:09.000Z"
+    assert (same["stuckSince"], same["lastError"]) == ("1970-01-01T00:00:09.000Z", "boom")
     other = with_facts(status, ShardFacts("Retrying", 1, "boom", stuck_since=60.0, stuck_on="9"))
-    assert other["stuckSince"] == "1970-01-01T00:01:00.000Z"
+    assert (other["stuckSince"], other["lastError"]) == ("1970-01-01T00:01:00.000Z", "boom")
+    assert "lastError" not in with_facts(status, ShardFacts("Retrying", 1, stuck_since=60.0, stuck_on="9"))
     unknown = with_facts({"stuckSince": "1970-01-01T00:00:09.000Z"}, ShardFacts("Retrying", stuck_since=60.0))
     assert unknown["stuckSince"] == "1970-01-01T00:01:00.000Z"

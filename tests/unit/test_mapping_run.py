@@ -229,6 +229,29 @@ class SlowFunction(Function):
         return Response(200, {}, b"null")
 
 
+async def test_a_shard_that_another_poller_has_is_told_as_lost_to_that_one() -> None:
+    events: list[Event] = []
+    stop, function, cluster, ours = asyncio.Event(), SlowFunction(), FakeCluster(), Ours()
+    ref = MappingRef("shop", "orders", "0a1b2c3d-1")
+    store = KubernetesStore(cluster, ref, "arn", Start(), Holder("a", "1"))
+    source = Source([[Shard("one"), Shard("two")]], {one: [Polled(records(1))] for one in ("one", "two")})
+    mapping = parse_mapping(manifest())
+    run = MappingRun(mapping, delivery_of(mapping), source, function, None, store, ours, events.append, stop)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        tasks.create_task(run.run())
+        while len(function.calls) < 2:
+            await asyncio.sleep(0.001)
+        other = KubernetesStore(cluster, ref, "arn", Start(), Holder("b", "1"))
+        await other.load([Shard("one"), Shard("two")])
+        for shard_id in ("one", "two"):
+            await other.take(shard_id)
+        ours.on_lost(await store.regain(Holder("a", "2")))
+        while not {ShardLost("one", "b"), ShardLost("two", "b")} <= set(events):
+            await asyncio.sleep(0.001)
+        function.answering.set()
+        stop.set()
+
+
 async def test_a_shard_whose_lease_was_deleted_is_begun_anew_only_after_its_call_has_ended() -> None:
     events: list[Event] = []
     stop, function, cluster, ours = asyncio.Event(), SlowFunction(), FakeCluster(), Ours()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,9 +65,9 @@ class Member:
         self.membership = PollerMembership(self.api, REF, self.identity, report, self.regain)
         self.task = asyncio.ensure_future(self.membership.run())
 
-    async def regain(self, holder: Holder) -> Collection[str]:
+    async def regain(self, holder: Holder) -> Mapping[str, str | None]:
         self.won.append(holder)
-        return ()
+        return {}
 
     @property
     def open(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.errors import Reason
-from headrace.records import Record
+from headrace.records import Head, LaneProgress, Record
 from headrace.stream.classify import Failed, FailureKind, NotInvoked, Outcome, PartiallyFailed, Refused, Succeeded
 from headrace.stream.events import (
     CallEnded,
@@ -155,7 +155,29 @@ def test_a_lane_that_gets_ahead_hides_no_other_that_is_stuck() -> None:
 
 def test_a_shard_without_an_undecided_record_is_stuck_on_none() -> None:
     assert after(failed(BATCH), Pending("s", None, at_tip=True)) == GOOD
-    assert after(failed(BATCH), Pending("s", 1.0, at_tip=True)) == stuck("Retrying", 0, "FunctionError")
+    for pending in (
+        Pending("s", 1.0, at_tip=True),
+        Pending("s", None, at_tip=False),  # nothing was read yet
+        Pending("s", None, at_tip=True, window_open=True),  # its final call has no records
+    ):
+        assert after(failed(BATCH), pending) == stuck("Retrying", 0, "FunctionError")
+
+
+def test_a_shard_that_moves_is_stuck_on_what_it_was_stuck_on_until_its_lanes_get_ahead() -> None:
+    former = (
+        LaneProgress(2, 0, head=Head("7", "9", 3, 4)),
+        LaneProgress(2, 1, head=Head("8", "8", 1, 2)),
+    )
+    begun = ShardStarted("s", "6", former)
+    assert after(begun) == stuck("Retrying", 4, None, "7")
+    assert after(begun, failed(BATCH, 2, Succeeded())) == stuck("Retrying", 4, None, "7")
+    assert after(begun, failed(BATCH, 0, Succeeded())) == stuck("Retrying", 2, None, "8")
+    assert after(begun, failed(BATCH, 0, Succeeded()), failed(BATCH, 1, Succeeded())) == GOOD
+
+
+def test_the_final_call_of_a_window_is_stuck_on_no_record_after_a_move_either() -> None:
+    former = (LaneProgress(1, 0, head=Head("7", "7", 0, 4)),)
+    assert after(ShardStarted("s", "9", former)) == stuck("Retrying", 4, None, None)
 
 
 def test_a_shard_that_starts_again_has_shown_nothing_yet() -> None:

@@ -13,7 +13,7 @@ from headrace.records import Batch, Checkpoint, Head, LaneProgress, Lease, Polle
 from headrace.stream import checkpoints, lanes, poller
 from headrace.stream.batching import BatchLimits
 from headrace.stream.checkpoints import CheckpointWriter
-from headrace.stream.events import CallEnded, ConditionObserved, ConditionType, Event, Faulted, Waiting
+from headrace.stream.events import CallEnded, ConditionObserved, ConditionType, Event, Faulted, Pending, Waiting
 from headrace.stream.functions import Call, NoResponse, Response
 from headrace.stream.membership import Permit
 from headrace.stream.report import FailureRecord, Origin
@@ -280,6 +280,7 @@ async def test_a_stop_leaves_a_waiting_batch_where_it_is() -> None:
     assert len(bench.function.calls) == 1
     (kept,) = bench.store.saved
     assert kept == Checkpoint(None, lanes=(LaneProgress(1, 0, None, Head("1", "1", 1, attempts=1)),))
+    assert bench.of(Pending)[-1].oldest is not None, "it is still undecided"
 
 
 async def test_a_stop_does_not_wait_for_a_store_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:

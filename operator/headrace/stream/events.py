@@ -14,7 +14,7 @@ from headrace.errors import Reason
 
 if TYPE_CHECKING:
     from headrace.errors import DestinationError, SourceError, StoreError
-    from headrace.records import Batch, Gap
+    from headrace.records import Batch, Gap, LaneProgress
     from headrace.stream.classify import Outcome
     from headrace.stream.retry import Discard
 
@@ -46,10 +46,14 @@ class ShardsListed:
 
 @dataclass(frozen=True, slots=True)
 class ShardStarted:
-    """A shard is being read from now on; `after` is its checkpoint, None at the mapping's start."""
+    """A shard is being read from now on; `after` is its checkpoint, None at the mapping's start.
+
+    `stuck` tells of the lanes whose head has failed before, under whoever read it then.
+    """
 
     shard_id: str
     after: str | None
+    stuck: tuple[LaneProgress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

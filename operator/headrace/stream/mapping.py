@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from headrace.ending import LOOKING
 from headrace.errors import LeaseLost, Reason, SourceError, StoreError
-from headrace.records import Checkpoint, Gap, Lease, Shard, Start, StartingPosition
+from headrace.records import Checkpoint, Gap, LaneProgress, Lease, Shard, Start, StartingPosition
 from headrace.stream import shards as lineage
 from headrace.stream.checking import check
 from headrace.stream.checkpoints import CheckpointWriter
@@ -42,7 +42,7 @@ from headrace.stream.waiting import first, within
 from headrace.stream.working import Calls, calls_of, keep_working
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Mapping, Sequence
 
     from headrace.records import Polled
     from headrace.spec import EventSourceMapping
@@ -112,11 +112,10 @@ class MappingRun:
                 await self._read_stream()
             checking.cancel()
 
-    def lose(self, shard_ids: Collection[str]) -> None:
+    def lose(self, holders: Mapping[str, str | None]) -> None:
         """These shards are others' now: nothing more of them is begun, and nothing that is in flight stored."""
-        for shard_id in shard_ids:
-            if shard_id in self.running:
-                self.running[shard_id].lost.set()
+        for shard_id in holders.keys() & self.running.keys():
+            self.running[shard_id].lose(holders[shard_id])
 
     async def _read_stream(self) -> None:
         """Reads one incarnation of the stream: until the stop, or until another one has taken its name.
@@ -222,7 +221,9 @@ class MappingRun:
         checkpoints = {shard_id: lease.checkpoint for shard_id, lease in leases.items()}
         startable = lineage.startable(shards, checkpoints)
         ready = [shard for shard in startable if shard.shard_id in leases]
-        self.lose([one for one in self.running if not self.membership.may_run(leases[one].holder)])
+        holders = {shard_id: leases[shard_id].holder for shard_id in self.running}
+        others = {one: holder for one, holder in holders.items() if not self.membership.may_run(holder)}
+        self.lose({one: holder.identity if holder is not None else None for one, holder in others.items()})
         whole = [shard.shard_id for shard in ready if leases[shard.shard_id].fault is None]
         claims = [Claim(shard_id, leases[shard_id].holder) for shard_id in whole]
         held = {shard_id: one for shard_id, one in self.running.items() if not one.lost.is_set()}
@@ -252,8 +253,12 @@ class MappingRun:
         if checkpoint is not None and not self.ending.is_set():
             self.running[shard.shard_id] = Permit(self.membership.fence)
             self.shards[shard.shard_id] = shard
-            self.observer(ShardStarted(shard.shard_id, checkpoint.sequence_number))
+            self.observer(ShardStarted(shard.shard_id, checkpoint.sequence_number, self._stuck(checkpoint)))
             tasks.create_task(self._keep_shard(shard.shard_id, checkpoint, start))
+
+    def _stuck(self, checkpoint: Checkpoint) -> tuple[LaneProgress, ...]:
+        """The lanes that begin with a batch that has failed; of another number of lanes none can be told."""
+        return tuple(one for one in checkpoint.lanes if one.head is not None and one.factor == self.delivery.factor)
 
     async def _leases(self, shards: Sequence[Shard]) -> dict[str, Lease]:
         """Every shard's lease; one that is being read here has one whatever the source lists and the store has yet."""
@@ -343,7 +348,7 @@ class MappingRun:
                 self.relist.set()
         except LeaseLost as error:
             permit.given = True
-            permit.lost.set()
+            permit.lose(error.holder)
             self.observer(ShardLost(shard_id, error.holder))
             return False
         finally:

@@ -10,7 +10,7 @@ from headrace.stream.leases import Claim, Moves
 from headrace.stream.waiting import first
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from headrace.records import Holder
 
@@ -30,8 +30,11 @@ class Fence(Protocol):
 class Membership(Protocol):
     """One poller among those of its mapping."""
 
-    on_lost: Callable[[Collection[str]], None]
-    """Called with the shards that turn out to be others', before anything may start again; the data plane sets it."""
+    on_lost: Callable[[Mapping[str, str | None]], None]
+    """Called with the shards that turn out to be others', and whose, before anything may start again.
+
+    The data plane sets it.
+    """
     news: asyncio.Event
     """Set when the leases are to be read and moves to be decided anew; whoever does so clears it first."""
 
@@ -94,7 +97,7 @@ class Alone:
     def __init__(self) -> None:
         self.fence: Fence = _Open()
         self.news = asyncio.Event()
-        self.on_lost: Callable[[Collection[str]], None] = lambda _: None
+        self.on_lost: Callable[[Mapping[str, str | None]], None] = lambda _: None
 
     def decide(self, claims: Sequence[Claim], running: Collection[str], _giving: Collection[str]) -> Moves:
         """Takes whatever is not running yet."""
@@ -137,6 +140,13 @@ class Permit:
     """Whether it stops for another poller's sake."""
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the shard is known to be another's, whatever is in flight."""
+    lost_to: str | None = None
+    """Whose, once it is lost; None: nobody's that is known."""
+
+    def lose(self, holder: str | None) -> None:
+        """The shard is another's from now on."""
+        self.lost_to = holder
+        self.lost.set()
 
     @property
     def closed(self) -> bool:

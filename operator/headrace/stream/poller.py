@@ -227,9 +227,6 @@ class ShardPoller:
 
         begun = each.lane.begun_with(each.head, window)
         await self._deliver.settle(each.head, window, each.lane.index, begun, note)
-        if each.head:  # the stop found it waiting
-            each.head = ()
-            self._tell_pending()
 
 
 def backoff(failures: int, maximum: float) -> float:

@@ -22,7 +22,7 @@ from headrace.stream.events import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headrace.records import Batch
+    from headrace.records import Batch, Head
 
 HELD, RETRYING, BLOCKED = "Held", "Retrying", "Blocked"
 
@@ -59,12 +59,13 @@ class Progress:
     def __call__(self, event: Event) -> None:
         """Takes one event in."""
         match event:
-            case ShardStarted(shard_id):
-                self._lanes[shard_id], self.facts[shard_id] = {}, ShardFacts(fresh=True)
+            case ShardStarted(shard_id, _, stuck):
+                self._lanes[shard_id] = {each.index: self._former(each.head) for each in stuck if each.head is not None}
+                self._fold(shard_id, ShardFacts(fresh=True))
             case ShardFinished(shard_id) | ShardStopped(shard_id):
                 self._lanes.pop(shard_id, None)
                 self.facts.pop(shard_id, None)
-            case Pending(shard_id, None):
+            case Pending(shard_id, None, at_tip=True, window_open=False):
                 self._lanes[shard_id] = {}
                 self._fold(shard_id)
             case DiscardDelivered(shard_id) | RecordsDropped(shard_id):
@@ -95,14 +96,19 @@ class Progress:
         lanes[event.lane] = replace(facts, stuck_since=since, stuck_on=record)
         self._fold(event.shard_id)
 
+    def _former(self, head: Head) -> ShardFacts:
+        """A lane whose head failed before it was begun with here; with which error, that only the lease may tell."""
+        return ShardFacts(
+            RETRYING, head.attempts, stuck_since=self.clock(), stuck_on=head.first if head.count else None
+        )
+
     def _settle(self, shard_id: str, lane: int) -> None:
         self._lanes.setdefault(shard_id, {}).pop(lane, None)
         self._fold(shard_id)
 
-    def _fold(self, shard_id: str) -> None:
+    def _fold(self, shard_id: str, unstuck: ShardFacts = ShardFacts()) -> None:
         """A shard is as its worst lane: blocked before retrying, the longest first."""
-        worst = max(self._lanes[shard_id].values(), key=_badness, default=ShardFacts())
-        self.facts[shard_id] = worst
+        self.facts[shard_id] = max(self._lanes[shard_id].values(), key=_badness, default=unstuck)
 
 
 def _badness(facts: ShardFacts) -> tuple[bool, float]:

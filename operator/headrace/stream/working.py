@@ -79,7 +79,7 @@ async def keep_working(
         poller: ShardPoller | None = None
         try:
             poller = open_poller(checkpoint)
-            finished = await _until_lost(poller, permit.lost, shard_id)
+            finished = await _until_lost(poller, permit, shard_id)
         except Exception as error:  # a checkpoint that cannot be gone on from costs no other shard
             if (lost := _loss_in(error)) is not None:
                 raise lost from error
@@ -90,18 +90,18 @@ async def keep_working(
             await first(pause, permit.leave, permit.lost)
             await calls.ended()
             if permit.lost.is_set():
-                raise LeaseLost(shard_id) from error
+                raise LeaseLost(shard_id, permit.lost_to) from error
         else:
             return finished, poller.undecided
     return False, ()
 
 
-async def _until_lost(poller: ShardPoller, lost: asyncio.Event, shard_id: str) -> bool:
+async def _until_lost(poller: ShardPoller, permit: Permit, shard_id: str) -> bool:
     """Runs a shard; it is cut short, with LeaseLost in a group, as soon as it is known to be another's."""
 
     async def lose() -> None:
-        await lost.wait()
-        raise LeaseLost(shard_id)
+        await permit.lost.wait()
+        raise LeaseLost(shard_id, permit.lost_to)
 
     async with asyncio.TaskGroup() as tasks:
         losing = tasks.create_task(lose())

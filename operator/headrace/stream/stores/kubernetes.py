@@ -100,8 +100,8 @@ class KubernetesStore:
         self._created: str | None = None
         self._found: dict[str, Body] = {}
         self._leases: dict[str, _Lease] = {}
-        self._lost: set[str] = set()
-        """What a call of `regain` found lost and has not told yet, as it failed on another shard."""
+        self._lost: dict[str, str | None] = {}
+        """What a call of `regain` found lost, and to whom, and has not told yet, as it failed on another shard."""
         self._parallel = asyncio.Semaphore(_PARALLEL)
         self._states = WindowStates(cluster, mapping, uuid.uuid4().hex[:12], piece)
 
@@ -229,8 +229,8 @@ class KubernetesStore:
                     return there if holder_of(there) == holder else None
         return None
 
-    async def regain(self, holder: Holder) -> frozenset[str]:
-        """After a gap: writes every lease anew in the name of another life, and tells which ones were lost meanwhile.
+    async def regain(self, holder: Holder) -> dict[str, str | None]:
+        """After a gap: writes every lease anew in the name of another life; tells those that were lost, and to whom.
 
         Raises StoreError when that could not be found out for all of them; then it is to be called again. A call that
         is still under way then writes what the newer one does.
@@ -242,25 +242,25 @@ class KubernetesStore:
         failed = [error for error in await asyncio.gather(*regaining, return_exceptions=True) if error is not None]
         if failed:
             raise failed[0]
-        lost, self._lost = self._lost, set()
-        return frozenset(lost - self._leases.keys())
+        lost, self._lost = self._lost, {}
+        return {shard_id: holder for shard_id, holder in lost.items() if shard_id not in self._leases}
 
     async def _regain(self, shard_id: str, lease: _Lease, turns: asyncio.Semaphore) -> None:
         """Without the lease's lock: a write that hangs must not keep it from being won before it expires."""
         try:
             async with turns:
                 await self._change(shard_id, lease, lambda status: status | {"incarnation": self._holder.incarnation})
-        except LeaseLost:
-            self._lose(shard_id, lease)
+        except LeaseLost as error:
+            self._lose(shard_id, lease, error.holder)
         except StoreError as error:
             if not error.broken:
                 raise
-            self._lose(shard_id, lease)  # nobody can win it until it is mended; the others must not wait for that
+            self._lose(shard_id, lease, None)  # nobody can win it until it is mended; the others must not wait for that
 
-    def _lose(self, shard_id: str, lease: _Lease) -> None:
+    def _lose(self, shard_id: str, lease: _Lease, holder: str | None) -> None:
         if self._leases.get(shard_id) is lease:
             del self._leases[shard_id]
-        self._lost.add(shard_id)
+        self._lost[shard_id] = holder
 
     def _name(self, shard_id: str) -> str:
         return self._mapping.shard_lease_name(self.source, shard_id)

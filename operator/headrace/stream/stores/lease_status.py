@@ -61,18 +61,19 @@ def with_facts(status: Body, facts: ShardFacts) -> Body:
     """The status with what is known of the shard, its error cut to a bounded length.
 
     What a former holder told of a shard that is stuck stays until this one has tried; a record that both are stuck on
-    is stuck since the former one's time.
+    is stuck since the former one's time, on its error until there is another.
     """
     age = facts.iterator_age_seconds
     rounded = {"state": facts.state, "iteratorAgeSeconds": round(age) if age is not None else None}
     if facts.fresh:
         return {key: value for key, value in (status | rounded).items() if value is not None}
     since = instant(facts.stuck_since) if facts.stuck_since is not None else None
+    error = facts.last_error[:_LONGEST_ERROR] if facts.last_error is not None else None
     if facts.stuck_on is not None and facts.stuck_on == status.get("stuckOn"):
-        since = status.get("stuckSince") or since
+        since, error = status.get("stuckSince") or since, error or status.get("lastError")
     told = rounded | {
         "attempts": facts.attempts,
-        "lastError": facts.last_error[:_LONGEST_ERROR] if facts.last_error is not None else None,
+        "lastError": error,
         "stuckSince": since,
         "stuckOn": facts.stuck_on,
     }
