@@ -10,8 +10,10 @@ import errno
 import io
 import time
 from collections import deque
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import aiohttp
 from yarl import URL
@@ -21,11 +23,16 @@ from headrace.stream.functions import Call, Fault, NoResponse, Response
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.tracing import Trace
+
 RESPONSE_LIMIT = 6 * 1024 * 1024 + 100
 """The largest answer a function may give, in bytes (J.1)."""
 GRACE = 1.0
 """Seconds beyond the function's own time-out before a call is given up, so that its own error can still arrive."""
 CONNECT_TIMEOUT = 10.0
+KEPT = 30.0
+"""Seconds that a connection is kept for the next call."""
 AT_ONCE = 256 * 1024
 """Bytes of a body that is handed over at once; a larger one goes in pieces, so that it holds up nobody."""
 BROKEN = 256
@@ -59,15 +66,41 @@ class _Connection:
         self.patience.reschedule(asyncio.get_running_loop().time() + self.allowed)
 
 
+_OF_THIS_CALL: ContextVar[_Connection] = ContextVar("_OF_THIS_CALL")
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells each call when it has a connection, and whether it was kept: aiohttp's tracing would do so at every step.
+
+    Shards call side by side, each at most once at a time: they are the bound, not the pool.
+    """
+
+    def __init__(self, *, keep: bool) -> None:
+        super().__init__(limit=0, keepalive_timeout=KEPT if keep else None, force_close=not keep)
+        self._seen: WeakSet[ResponseHandler] = WeakSet()
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own signature
+    ) -> aiohttp.connector.Connection:
+        """A connection; the call that asks for it is known by the context."""
+        connection = await super().connect(req, traces, timeout)
+        if (protocol := connection.protocol) is not None:
+            _OF_THIS_CALL.get().opened(reused=protocol in self._seen)
+            self._seen.add(protocol)
+        return connection
+
+
 class HttpFunction:
     """Sends events with POST; connections are kept, calls are never repeated here."""
 
     def __init__(self, settings: FunctionSettings) -> None:
         self._settings = settings
         self._url = URL(settings.url, encoded=True)  # exactly as given: escapes and dots may be signed, or meant
-        # Shards call side by side, each at most once at a time: they are the bound, not the pool.
-        self._session = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=30))
-        self._unkept = _session(aiohttp.TCPConnector(limit=0, force_close=True))
+        self._session = _session(_Connector(keep=True))
+        self._unkept = _session(_Connector(keep=False))
         self._broken: deque[str] = deque(maxlen=BROKEN)
         """Requests whose kept connection broke: the next try must tell whether that was the request's doing."""
 
@@ -79,12 +112,12 @@ class HttpFunction:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT) as patience:
                 connection = _Connection(patience, allowed)
+                _OF_THIS_CALL.set(connection)
                 async with session.post(
                     self._url,
                     data=call.event if len(call.event) <= AT_ONCE else io.BytesIO(call.event),
                     headers=self._headers(call, time.time() + allowed),
                     allow_redirects=False,
-                    trace_request_ctx=connection,
                 ) as answer:
                     connection.answered = True
                     return await _read(answer)
@@ -113,26 +146,14 @@ class HttpFunction:
 
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_reuseconn.append(_on_reuse)
-    tracing.on_connection_create_end.append(_on_connect)
     return aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=None),
-        trace_configs=[tracing],
         cookie_jar=aiohttp.DummyCookieJar(),
         # A body cut short while compressed may come out empty, which would be a success.
         auto_decompress=False,
         headers={"Accept-Encoding": "identity"},
     )
-
-
-async def _on_connect(_session: object, context: Any, _params: object) -> None:
-    context.trace_request_ctx.opened(reused=False)
-
-
-async def _on_reuse(_session: object, context: Any, _params: object) -> None:
-    context.trace_request_ctx.opened(reused=True)
 
 
 async def _read(answer: aiohttp.ClientResponse) -> Response | NoResponse:
