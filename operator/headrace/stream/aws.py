@@ -34,6 +34,7 @@ from botocore.parsers import ResponseParserError
 from headrace import __version__
 from headrace.errors import Reason
 from headrace.stream.answers import RecordsParserFactory
+from headrace.stream.endpoints import remember_endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -192,7 +193,9 @@ class AwsAccess:
             s3={"addressing_style": "path"} if endpoint or _configured_endpoint(session, service) else None,
         )
         creation = session.create_client(service, region_name=region, endpoint_url=endpoint, config=config)
-        return await stack.enter_async_context(creation)
+        client = await stack.enter_async_context(creation)
+        remember_endpoints(service, client)
+        return client
 
     async def _assumed(self, own: AioSession, region: str, role_arn: str) -> AioSession:
         """A session with the role's credentials, fetched on first use and renewed before they end."""
