@@ -30,6 +30,7 @@ Versions: {versions}.
   guarantees nothing: no checkpoint, no retry, no order kept when a call fails. It is the limit on this machine, not a choice.
 - **kcl-rs**, **async-kinesis** and LocalStack's `KinesisPoller` are libraries; a loop of ours posts what they hand over (`tests/bench/loops/`).
 - All send the function the same Lambda event, field by field; a run begins by checking that, and ends if they do not.
+- Where Headrace's time goes, and what would lower it: [profile.md](profile.md).
 """
 
 DRAIN = """\

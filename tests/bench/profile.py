@@ -25,7 +25,7 @@ from tests.bench.peers import BARE, HEADRACE, Job, Peer, environment
 from tests.bench.processes import CONSUMER, SERVERS, Bench, Group, Stub, bench, environment_of, started, stub
 from tests.bench.profile_page import Profile, page
 from tests.bench.stages import DRAIN, IDLE, parse, tally
-from tests.bench.versions import machine, pinned, versions
+from tests.bench.versions import OWN, machine, pinned, versions
 from tests.support.servers import ROOT
 
 if TYPE_CHECKING:
@@ -186,7 +186,8 @@ def main() -> None:
         quick = Sizes(2, 20_000, 40_000, 10_000, 6.0, (16,))
         found = asyncio.run(measure(quick if options.quick else Sizes()))
         found.made = f"{datetime.now(UTC):%Y-%m-%d} on {machine()}"
-        found.versions = {**versions(), **{name: pinned(TOOLS, name) for name in ("py-spy", "memray")}}
+        every = versions() | {name: pinned(TOOLS, name) for name in ("py-spy", "memray")}
+        found.versions = {name: every[name] for name in ("Python", *OWN, "kcl-rs", "py-spy", "memray")}
         figures.write_text(json.dumps(asdict(found), indent=1, ensure_ascii=False))
     text = page(Profile(**json.loads(figures.read_text())))
     file = (build if options.quick else ROOT / "docs") / "profile.md"

@@ -88,6 +88,7 @@ def test_the_page_divides_the_least_of_the_rounds_by_the_samples() -> None:
     )
     assert "| GetRecords: the answer decoded | 50 % | 10.0 | 5.0 |" in found
     assert "| GetRecords: the answer decoded | 7.0 | 2,000 | 0.0 | 0 |" in found
-    assert "| headrace | 64 | 1.50 | 0.150 % |" in found
+    assert "| headrace | 64 | 1.50 | 2.00 | 0.150 % |" in found
+    assert "which needs 0.060 % of a core for it" in found
     assert "| botocore: signing | 75 % | 1.12 |" in found
     assert [name for name in names(IDLE) if name not in LEFT_OUT and f"| {name} |" not in found] == []
