@@ -80,7 +80,7 @@ ratio to Headrace as it is hold 1: no difference is larger than the spread.
 | 2,000 records a read instead of 1,000 | 13.9 | dearer, if anything |
 | 500 records a read | 14.2 | dearer, if anything |
 | larger thresholds of the garbage collector | 12.8 | |
-| uvloop | 12.1 | with batches of 1: 424 µs instead of 485, and there every quartile says so (0.84 to 0.97) |
+| uvloop | 12.1 | with batches of 1: 424 µs instead of 485, and there every quartile says so (0.84 to 0.97); not taken for that alone: another dependency, 2 MB |
 | msgspec for orjson, data left undecoded | 11.5 | not taken for another dependency |
 | no tracing of a call's connection by aiohttp | 12.4, 12.8 before | taken: 16 µs less a call, of 176 |
 | the bare loop | 5.9 | 5.9 on uvloop |
