@@ -75,8 +75,10 @@ async def test_a_refusal_of_the_rules_is_not_kept() -> None:
     assert await known.construct_endpoint(model, {}, {}) == "found"
 
 
-@pytest.mark.parametrize(("service", "remembers"), [("kinesis", True), ("dynamodbstreams", True), ("s3", False)])
-async def test_only_clients_of_one_stream_remember(service: str, remembers: bool) -> None:
+@pytest.mark.parametrize(
+    ("service", "remembers"), [("kinesis", True), ("dynamodbstreams", True), ("sqs", True), ("s3", False)]
+)
+async def test_only_clients_of_one_source_remember(service: str, remembers: bool) -> None:
     async with AsyncExitStack() as stack:
         made = await client(stack, service)
         assert isinstance(made._ruleset_resolver, KnownEndpoints) is remembers

@@ -10,10 +10,8 @@ import asyncio
 import math
 import random
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from headrace.errors import DestinationError, Reason
@@ -29,7 +27,7 @@ from headrace.stream.events import (
     RecordsDropped,
     Waiting,
 )
-from headrace.stream.functions import Call
+from headrace.stream.functions import Call, request_id_of
 from headrace.stream.report import failure_record
 from headrace.stream.waiting import first
 
@@ -160,12 +158,7 @@ class BatchDelivery:
         """The same for identical batches, also after a restart; another one for every other batch (contract B.4)."""
         head = windows.final_head(window, 0) if window is not None and not batch else head_of(batch, 0)
         name = f"{self.shard_id}:{head.first}:{head.last}:{head.count}"
-        return str(uuid.uuid5(_namespace(self.delivery.mapping_uid), name))
-
-
-@lru_cache
-def _namespace(mapping_uid: str) -> uuid.UUID:
-    return uuid.UUID(mapping_uid)
+        return request_id_of(self.delivery.mapping_uid, name)
 
 
 def _step(before: State, state: State, event: retry.Event) -> Step:

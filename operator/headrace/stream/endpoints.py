@@ -1,4 +1,4 @@
-"""Where a stream's calls go, asked once: botocore goes through the service's rules for endpoints before every request.
+"""Where a source's calls go, asked once: botocore goes through the service's rules for endpoints before every request.
 
 The rules look at the operation and at some of its arguments, the stream above all, which are the same for every read.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-ONE_STREAM = frozenset({"kinesis", "dynamodbstreams"})
-"""Services of which a client reads one stream, and no hook of botocore's meddles with endpoints."""
+ONE_SOURCE = frozenset({"kinesis", "dynamodbstreams", "sqs"})
+"""Services of which a client reads one stream or queue, and no hook of botocore's meddles with endpoints."""
 
 
 class KnownEndpoints:
@@ -32,6 +32,6 @@ class KnownEndpoints:
 
 
 def remember_endpoints(service: str, client: Any) -> None:
-    """Has a client of one stream ask its rules once for each operation."""
-    if service in ONE_STREAM:
+    """Has a client of one source ask its rules once for each operation."""
+    if service in ONE_SOURCE:
         client._ruleset_resolver = KnownEndpoints(client._ruleset_resolver)  # noqa: SLF001 - botocore has no other way

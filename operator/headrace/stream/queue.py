@@ -395,7 +395,7 @@ class QueueRun:
         delivery, name = self.delivery, self.queue.name
         records, attempt = tuple(one.record for one in batch), max(one.receives for one in batch)
         event = delivery.limits.encoding.encode(records)
-        request_id = request_id_of(delivery.mapping_uid, records)
+        request_id = request_id_of(delivery.mapping_uid, " ".join(one.sequence_number for one in records))
         if len(event) > delivery.limits.event_limit:
             refused = Refused(sent=False)
             self.observer(CallEnded(name, records, attempt, request_id, refused, 0.0, False))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from headrace.records import Batch
     from headrace.spec import EventSourceMapping
 
 
@@ -83,6 +83,11 @@ def open_function(mapping: EventSourceMapping) -> Function:
     )
 
 
-def request_id_of(mapping_uid: str, batch: Batch) -> str:
-    """The id of a call: the same for the same messages, whenever they come together again (contract B.4)."""
-    return str(uuid.uuid5(uuid.UUID(mapping_uid), " ".join(one.sequence_number for one in batch)))
+def request_id_of(mapping_uid: str, batch: str) -> str:
+    """The id of a call: the same for identical batches, whenever they are called; `batch` names one (contract B.4)."""
+    return str(uuid.uuid5(_namespace(mapping_uid), batch))
+
+
+@lru_cache
+def _namespace(mapping_uid: str) -> uuid.UUID:
+    return uuid.UUID(mapping_uid)
