@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from headrace.errors import Reason, SourceError
-from headrace.stream.events import ReceiptsExpired
+from headrace.stream.events import Faulted, ReceiptsExpired
 from headrace.stream.functions import NoResponse, Response
 from tests.support.fake_queue import (
     Answering,
@@ -54,6 +54,17 @@ def test_what_waits_is_given_back_at_the_stop_while_the_calls_in_flight_go_on() 
     assert max(given_back) < 3 + 4.1, "only receives under way are waited for"
     assert len(world.calls) == 2
     assert len(world.queue.lying) == len(world.queue.visible) == 18
+
+
+def test_a_run_that_is_cut_short_begins_no_call_more() -> None:
+    """What it held comes again when its visibility is over."""
+    world = QueueWorld(sent(20), partial(ok, takes=9.0), ONE | {"scalingConfig": {"maximumConcurrency": 2}})
+    world.play(Life(3, kill=True), Life(200))
+    assert [call.mark for call in world.calls[:3]] == ["†", "†", "✓"]
+    again = [call.at for call in world.calls[2:] if call.ids in {one.ids for one in world.calls[:2]}]
+    assert min(again) > 3 + 20
+    assert world.queue.lying == []
+    assert not [event for event in world.events if isinstance(event, Faulted)]
 
 
 def test_a_throttle_now_and_then_does_not_hold_up_what_the_function_can_take() -> None:

@@ -314,8 +314,11 @@ class QueueWorld:
                 await asyncio.wait({run}, timeout=max(0.0, life.at - self.clock.now))
                 if life.kill:
                     run.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await run
                 stop.set()
-                await asyncio.gather(run, return_exceptions=life.kill)
+                if not life.kill:
+                    await run
                 self.ended.append(self.clock.now)
 
         with pytest.MonkeyPatch.context() as patch:

@@ -17,17 +17,15 @@ from typing import TYPE_CHECKING
 from headrace.errors import DestinationError, Reason
 from headrace.records import Head, head_of
 from headrace.stream import retry, windows
-from headrace.stream.classify import Refused, classify
+from headrace.stream.calling import Request, call
 from headrace.stream.events import (
-    CallEnded,
-    CallStarted,
     DeliveryFailed,
     DiscardDelivered,
     Observer,
     RecordsDropped,
     Waiting,
 )
-from headrace.stream.functions import Call, request_id_of
+from headrace.stream.functions import request_id_of
 from headrace.stream.report import failure_record
 from headrace.stream.waiting import first
 
@@ -107,26 +105,17 @@ class BatchDelivery:
     async def _invoke(self, batch: Batch, attempt: int, window: Window | None, lane: int) -> Outcome:
         delivery = self.delivery
         encoding = windows.encoding(window, self.shard_id, delivery.origin.stream_arn, delivery.limits.encoding)
-        event = encoding.encode(batch)
-        request_id = self._request_id(batch, window)
-        began = time.monotonic()
-        if len(event) > delivery.limits.event_limit:
-            refused = Refused(sent=False)
-            self.observer(CallEnded(self.shard_id, batch, attempt, request_id, refused, 0.0, False, lane))
-            return refused
-        age = time.time() - (batch[-1].arrival if batch or window is None else window.start)
-        self.observer(CallStarted(self.shard_id, batch, attempt, request_id, age, lane))
-        answer = await self.function.invoke(Call(event, request_id, attempt, self.shard_id))
-        outcome = classify(
-            answer,
-            [record.sequence_number for record in batch],
-            lambda_protocol=delivery.lambda_protocol,
-            report_failures=delivery.report_failures,
+        request = Request(
+            self.shard_id,
+            batch,
+            encoding.encode(batch),
+            self._request_id(batch, window),
+            attempt,
+            since=window.start if window is not None and not batch else batch[-1].arrival,
+            lane=lane,
             wants_state=window is not None and not window.final,
         )
-        took = time.monotonic() - began
-        self.observer(CallEnded(self.shard_id, batch, attempt, request_id, outcome, took, lane=lane))
-        return outcome
+        return await call(request, self.function, delivery, self.observer)
 
     async def _publish(self, discard: Discard, until: float, lane: int) -> retry.Published | retry.NotPublished:
         if self.destination is None:

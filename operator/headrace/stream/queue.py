@@ -13,18 +13,17 @@ import random
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from headrace.arns import SourceKind
 from headrace.ending import GIVING_BACK, LAST_CHECKPOINT
 from headrace.errors import SourceError
 from headrace.stream.asking import Asking
-from headrace.stream.classify import Refused, classify
+from headrace.stream.calling import Request, call
 from headrace.stream.deleting import Deleter
 from headrace.stream.events import (
-    CallEnded,
     CallsAllowed,
-    CallStarted,
     Faulted,
     Observer,
     Pending,
@@ -36,7 +35,7 @@ from headrace.stream.events import (
     ShardStopped,
     Waiting,
 )
-from headrace.stream.functions import Call, request_id_of
+from headrace.stream.functions import request_id_of
 from headrace.stream.holding import give_back, hold
 from headrace.stream.membership import Permit
 from headrace.stream.poller import backoff
@@ -301,18 +300,25 @@ class QueueRun:
         now = time.monotonic()
         if not self.stop.is_set():
             while self.in_flight < self._allowed() and (batch := self.gathering.take(now)):
+                if not self._start(self._deliver(batch)):
+                    return
                 self.in_flight += 1
                 self.membership.report_calls(self.in_flight)
-                self._start(self._deliver(batch))
             self._wake_at(self.gathering.due() if self.in_flight < self.concurrency.allowed else None, now)
         if self._may_receive():
             self.room.set()
         self._tell_pending(changes_only=True)
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        if self.calls is None:
-            raise RuntimeError("nothing is at work")
-        self.calls.create_task(work)
+    def _start(self, work: Coroutine[None, None, None]) -> bool:
+        """False where the run is cut short: nothing begins any more, and what is held comes again in its time."""
+        try:
+            if self.calls is not None:
+                self.calls.create_task(work)
+                return True
+        except RuntimeError:  # a group that ends takes no task, and has no other way to say so
+            pass
+        work.close()
+        return False
 
     def _wake_at(self, due: float | None, now: float) -> None:
         if self.timer is not None:
@@ -392,31 +398,16 @@ class QueueRun:
             one.set()
 
     async def _invoke(self, batch: Sequence[Message]) -> Outcome:
-        delivery, name = self.delivery, self.queue.name
-        records, attempt = tuple(one.record for one in batch), max(one.receives for one in batch)
+        delivery, records = self.delivery, tuple(one.record for one in batch)
         event = delivery.limits.encoding.encode(records)
         request_id = request_id_of(delivery.mapping_uid, " ".join(one.sequence_number for one in records))
-        if len(event) > delivery.limits.event_limit:
-            refused = Refused(sent=False)
-            self.observer(CallEnded(name, records, attempt, request_id, refused, 0.0, False))
-            return refused
-        began = time.monotonic()
-        age = time.time() - records[-1].arrival
-        self.observer(CallStarted(name, records, attempt, request_id, age))
+        attempt = max(one.receives for one in batch)
+        request = Request(self.queue.name, records, event, request_id, attempt, records[-1].arrival)
         self.calling += 1
         try:
-            answer = await self.function.invoke(Call(event, request_id, attempt, name))
+            return await call(request, self.function, delivery, self.observer, partial(counted, len(records)))
         finally:
             self.calling -= 1
-        outcome = classify(
-            answer,
-            [one.sequence_number for one in records],
-            lambda_protocol=delivery.lambda_protocol,
-            report_failures=delivery.report_failures,
-        )
-        took = time.monotonic() - began
-        self.observer(CallEnded(name, records, attempt, request_id, counted(len(records), outcome), took))
-        return outcome
 
     # ---- what is told
 
