@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -65,6 +66,13 @@ def test_a_run_that_is_cut_short_begins_no_call_more() -> None:
     assert min(again) > 3 + 20
     assert world.queue.lying == []
     assert not [event for event in world.events if isinstance(event, Faulted)]
+
+
+def test_a_message_that_fails_after_a_long_call_comes_again_no_later_than_the_queue_would_have_it() -> None:
+    world = QueueWorld(sent(1), partial(error, takes=8.0), ONE, visibility=5)
+    world.play(Life(60))
+    assert len(world.calls) >= 4
+    assert all(0 < later.at - call.until <= 5.5 for call, later in pairwise(world.calls))
 
 
 def test_a_throttle_now_and_then_does_not_hold_up_what_the_function_can_take() -> None:

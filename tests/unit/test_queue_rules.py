@@ -53,9 +53,9 @@ def test_more_time_is_asked_for_when_half_of_it_has_passed() -> None:
     assert extension(one._replace(expires=90.0), 60.0, 60.0) == 60.0
 
 
-def test_a_queue_with_a_short_time_is_asked_for_half_a_minute_at_a_time() -> None:
-    assert extension(message(1, received=0.0, expires=5.0), 5.0, 0.1) == 30.0
-    assert extension(message(1, received=0.0, expires=30.1), 5.0, 1.0) is None
+def test_a_queue_with_a_short_time_is_asked_for_no_more_than_that_at_a_time() -> None:
+    assert extension(message(1, received=0.0, expires=5.0), 5.0, 2.4) is None
+    assert extension(message(1, received=0.0, expires=5.0), 5.0, 2.5) == 5.0
 
 
 def test_no_message_is_held_for_more_than_twelve_hours_from_its_receive() -> None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 LEAST = 5.0
 """Seconds of invisibility to receive with at least: with less, nothing can be held from one look to the next."""
-LEAST_EXTENSION = 30.0
-"""Seconds asked for at least, so that a queue with a short time is not asked all the while."""
 SPARE = 30.0
 """What Lambda adds to window and time-out where a queue's own time does not cover both (contract F.1)."""
 
@@ -32,9 +30,9 @@ def asked_for(queue: float, window: float, function: float) -> float:
 def extension(message: Message, each: float, now: float) -> float | None:
     """Seconds from now on to ask for, None while there is time; `each` is what the message was received with.
 
-    Never beyond twelve hours from its receive: what is not done by then lapses.
+    No longer than that, so that a message whose call fails comes again as soon as the queue would have it; never beyond
+    twelve hours from its receive: what is not done by then lapses.
     """
-    each = max(each, LEAST_EXTENSION)
     if message.expires - now > each / 2:
         return None
     left = message.received + LONGEST_HOLD - 1 - now
