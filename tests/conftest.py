@@ -47,6 +47,12 @@ def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with servers.moto(tmp_path_factory.mktemp("moto")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def kinesis_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if not servers.has_kinesis_local():
         pytest.skip("kinesis-local needs Node.js and npm, which are not there")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MINISTACK = ROOT / ".venv" / "ministack" / "bin" / "ministack"
+MOTO = ROOT / ".venv" / "moto" / "bin" / "moto_server"
 KINESIS_LOCAL = ROOT / ".venv" / "kinesis-local" / "node_modules" / "kinesis-local"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 """What the emulators take for credentials; nothing of the machine's own AWS settings reaches a test."""
@@ -70,6 +71,14 @@ def ministack(folder: Path, port: int | None = None) -> Iterator[str]:
         STATE_DIR=str(folder / "state"),
     )
     with process([str(MINISTACK)], environment, folder, port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def moto(folder: Path) -> Iterator[str]:
+    """moto's address; it serves every AWS service, one request after the other."""
+    port = free_port()
+    with process([str(MOTO), "-H", "127.0.0.1", "-p", str(port)], clean_environment(), folder, port):
         yield f"http://127.0.0.1:{port}"
 
 
