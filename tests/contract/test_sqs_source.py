@@ -19,10 +19,13 @@ from hypothesis import strategies as st
 
 from headrace.arns import parse_arn
 from headrace.errors import Reason, SourceError, Throttled
+from headrace.spec import parse_mapping
 from headrace.stream.answers import RecordsParserFactory
 from headrace.stream.aws import AwsAccess, AwsSettings
+from headrace.stream.settings import delivery_of
 from headrace.stream.sources.sqs import SqsQueue, to_record
-from tests.support.aws import REGION, unique
+from tests.support.aws import REGION, client, unique
+from tests.support.mappings import filters, manifest
 
 ARN = f"arn:aws:sqs:{REGION}:000000000000:orders"
 
@@ -271,3 +274,60 @@ async def test_messages_are_the_same_from_both_decoders_and_events_hold_them_as_
             assert told["dataType"] == attribute["DataType"]
             assert told.get("stringValue") == attribute.get("StringValue")
             assert told.get("binaryValue") == attribute.get("BinaryValue")
+
+
+# ---- what other services send to a queue
+
+
+async def test_an_sns_envelope_arrives_as_it_is_and_a_filter_looks_into_it(
+    queue: tuple[SqsQueue, str], ministack: str
+) -> None:
+    source, url = queue
+    arn = f"arn:aws:sqs:{REGION}:000000000000:{url.rpartition('/')[2]}"
+    async with client("sns", ministack) as sns:
+        topic = (await sns.create_topic(Name=unique("topic")))["TopicArn"]
+        await sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+        await sns.publish(TopicArn=topic, Message='{"order": 7, "note": "ü"}', Subject="orders")
+    event = await received(source, url)
+    envelope = orjson.loads(event["body"])
+    assert (envelope["Type"], envelope["TopicArn"], envelope["Subject"]) == ("Notification", topic, "orders")
+    assert envelope["Message"] == '{"order": 7, "note": "ü"}', "a text in a text"
+    assert filtered(event, {"body": {"Subject": ["orders"], "Message": [{"prefix": '{"order"'}]}})
+    assert not filtered(event, {"body": {"Subject": ["bills"]}})
+
+
+async def test_an_s3_notification_arrives_as_it_is_and_a_filter_looks_into_it(
+    queue: tuple[SqsQueue, str], ministack: str
+) -> None:
+    source, url = queue
+    arn, bucket = f"arn:aws:sqs:{REGION}:000000000000:{url.rpartition('/')[2]}", unique("bucket")
+    wanted = {"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]}
+    async with client("s3", ministack) as s3:
+        await s3.create_bucket(Bucket=bucket)
+        await s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=wanted)
+        await s3.put_object(Bucket=bucket, Key="orders/a b.json", Body=b"{}")
+    event = await received(source, url)
+    (record,) = orjson.loads(event["body"])["Records"]
+    assert (record["eventSource"], record["s3"]["bucket"]["name"]) == ("aws:s3", bucket)
+    assert filtered(event, {"body": {"Records": {"s3": {"bucket": {"name": [bucket]}}}}})
+    assert not filtered(event, {"body": {"Records": {"s3": {"bucket": {"name": ["other"]}}}}})
+
+
+async def received(source: SqsQueue, url: str) -> Any:
+    """The event of the only message that is no test of the service's own; its body is to the letter what SQS has."""
+    while True:
+        for message in await source.receive(10, 5, 0.0):
+            event = orjson.loads(message.record.event)
+            if "s3:TestEvent" in event["body"]:
+                await source.delete([message])
+                continue
+            lying = await source._client.call("receive_message", QueueUrl=url, VisibilityTimeout=0)
+            assert event["body"] == lying["Messages"][0]["Body"]
+            return event
+
+
+def filtered(event: Any, pattern: dict[str, Any]) -> bool:
+    criteria = filters(orjson.dumps(pattern).decode())
+    kept = delivery_of(parse_mapping(manifest("sqs", filterCriteria=criteria))).filter
+    assert kept is not None
+    return kept.keeps(orjson.dumps(event))
