@@ -104,9 +104,10 @@ def handed(function: RecordingFunction) -> Counter[str]:
 async def supplied(queue: Queue, function: RecordingFunction) -> AsyncIterator[list[str]]:
     """Keeps some hundred messages waiting; gives what was sent, and at the end waits until all of it is done."""
     sent: list[str] = []
+    enough = asyncio.Event()
 
     async def send_on() -> None:
-        while True:
+        while not enough.is_set():
             if len(sent) - len(handed(function)) < AHEAD:
                 bodies = [str(len(sent) + number) for number in range(20)]
                 sent.extend(bodies)
@@ -117,8 +118,8 @@ async def supplied(queue: Queue, function: RecordingFunction) -> AsyncIterator[l
     try:
         yield sent
     finally:
-        sending.cancel()
-        await asyncio.wait({sending})
+        enough.set()
+        await sending  # not cut short: what counts as sent is sent
     await function.until(lambda: len(handed(function)) == len(sent))
     await eventually(lambda: emptied(queue), "every message is deleted", 40.0)
 
