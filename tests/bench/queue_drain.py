@@ -2,7 +2,8 @@
 
     python -m tests.bench.queue_drain --messages 10000 --delay 0.02 --concurrency 50 --rounds 3
 
-The ideal is messages x delay / concurrency. The ceiling is that of a loop of eight receives and deletes at a time, which
+The ideal is messages x delay / concurrency. The bare loop does the same with aiobotocore and aiohttp and keeps no promise
+(`loops/bare_queue.py`): what both spend is the least there is in this language, with one process. The ceiling is that of a loop of eight receives and deletes at a time, which
 calls nobody.
 """
 
@@ -26,26 +27,16 @@ ARN = "arn:aws:sqs:eu-west-1:123456789012:bench"
 AT_ONCE = 8
 
 
-async def headrace(options: Namespace, folder: Path) -> dict[str, float]:
+async def drained(options: Namespace, folder: Path, which: str) -> dict[str, float]:
     """One drain: seconds from the process's start to its first call, and from there to the last answer."""
     async with (
         stub("stub_sqs", folder, "--messages", options.messages) as queue,
         stub("stub_function", folder, "--delay", options.delay, "--mark", '"messageId"') as function,
     ):
-        file = folder / "mapping.yaml"
-        spec: dict[str, Any] = {
-            "eventSourceArn": ARN,
-            "function": {"url": f"{function.url}/"},
-            "batchSize": 1,
-            "scalingConfig": {"maximumConcurrency": options.concurrency},
-            "aws": {"endpointUrl": queue.url},
-        }
-        metadata = {"name": "bench", "namespace": "bench"}
-        document = {"apiVersion": "headrace.dev/v1alpha1", "kind": "EventSourceMapping"}
-        file.write_text(yaml.safe_dump(document | {"metadata": metadata, "spec": spec}))
-        command = [sys.executable, "-m", "headrace", "run", "-f", str(file), "--log-format", "json"]
+        arguments = COMMANDS[which](options, folder, queue.url, f"{function.url}/")
         began = time.monotonic()
-        with started(command, folder, "headrace", CONSUMER, **environment_of(queue.url, queue.url)) as consumer:
+        environment = environment_of(queue.url, queue.url)
+        with started([sys.executable, "-m", *arguments], folder, which, CONSUMER, **environment) as consumer:
             counted = await function.get(f"until?records={options.messages}", 120)
             await gone(queue)
             usage = consumer.usage()
@@ -55,6 +46,29 @@ async def headrace(options: Namespace, folder: Path) -> dict[str, float]:
             "calls": counted["calls"],
             "cpu": usage.cpu,
         }
+
+
+def headrace(options: Namespace, folder: Path, queue: str, function: str) -> list[str]:
+    file = folder / "mapping.yaml"
+    spec: dict[str, Any] = {
+        "eventSourceArn": ARN,
+        "function": {"url": function},
+        "batchSize": 1,
+        "scalingConfig": {"maximumConcurrency": options.concurrency},
+        "aws": {"endpointUrl": queue},
+    }
+    metadata = {"name": "bench", "namespace": "bench"}
+    document = {"apiVersion": "headrace.dev/v1alpha1", "kind": "EventSourceMapping"}
+    file.write_text(yaml.safe_dump(document | {"metadata": metadata, "spec": spec}))
+    return ["headrace", "run", "-f", str(file), "--log-format", "json"]
+
+
+def bare(options: Namespace, _: Path, queue: str, function: str) -> list[str]:
+    arguments = ["--endpoint", queue, "--queue", f"{queue}/bench", "--function", function]
+    return ["tests.bench.loops.bare_queue", *arguments, "--concurrency", str(options.concurrency)]
+
+
+COMMANDS = {"bare": bare, "headrace": headrace}
 
 
 async def gone(queue: Stub) -> None:
@@ -95,16 +109,16 @@ async def main() -> None:
     ideal = options.messages * options.delay / options.concurrency
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         served = [await ceiling(options, Path(name)) for _ in range(options.rounds)]
-        rounds = [await headrace(options, Path(name)) for _ in range(options.rounds)]
-    for number, one in enumerate(rounds, 1):
-        print(
-            f"round {number}: {one['calls']} calls, start {one['start']:.2f} s, drain {one['drain']:.2f} s"
-            f" = {one['drain'] / ideal:.2f} x the ideal {ideal:g} s, CPU {one['cpu']:.1f} s"
-        )
-    drains = statistics.median(one["drain"] for one in rounds)
-    print(
-        f"median {drains:.2f} s, {drains / ideal:.2f} x the ideal; the stub serves {statistics.median(served):,.0f} messages a second"
-    )
+        rounds = [{who: await drained(options, Path(name), who) for who in COMMANDS} for _ in range(options.rounds)]
+    for who in COMMANDS:
+        for number, one in enumerate((each[who] for each in rounds), 1):
+            print(
+                f"{who}, round {number}: {one['calls']} calls, start {one['start']:.2f} s, drain {one['drain']:.2f} s"
+                f" = {one['drain'] / ideal:.2f} x the ideal {ideal:g} s, CPU {one['cpu']:.1f} s"
+            )
+        drain = statistics.median(each[who]["drain"] for each in rounds)
+        print(f"{who}: median {drain:.2f} s, {drain / ideal:.2f} x the ideal")
+    print(f"the stub serves {statistics.median(served):,.0f} messages a second")
 
 
 if __name__ == "__main__":
