@@ -260,6 +260,7 @@ def test_the_probes_are_on_the_port_that_the_operator_serves() -> None:
 
     assert "--metrics-port=9090" in container["args"]
     assert (port["name"], port["containerPort"]) == ("metrics", 9090)
+    assert container["startupProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
     assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "metrics"}
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
 

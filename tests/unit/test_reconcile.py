@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from headrace.cluster import Body, ClusterError, Conflict
 from headrace.control.desired import PollerSettings
 from headrace.control.observe import CHILDREN
 from headrace.control.reconcile import NotApplied, Reconciler
-from headrace.control.workqueue import Scope
+from headrace.control.workqueue import Looked, Scope
 from headrace.heartbeat import Heartbeat, lease
 from headrace.liveness import Liveness
 from headrace.resources import (
@@ -20,6 +21,7 @@ from headrace.resources import (
     EVENT,
     EVENT_SOURCE_MAPPING,
     LEASE,
+    POD,
     POD_DISRUPTION_BUDGET,
     POD_DISRUPTION_BUDGET_BETA,
     ROLE,
@@ -54,7 +56,7 @@ class Bench:
     async def apply(self, **spec: Any) -> MappingRef:
         return ref_of(await self.cluster.create(EVENT_SOURCE_MAPPING, clusters.mapping("shop", "orders", **spec)))
 
-    async def look(self, scope: Scope = Scope.ALL) -> bool:
+    async def look(self, scope: Scope = Scope.ALL) -> Looked:
         return await self.reconcile(("shop", "orders"), scope)
 
     def status(self) -> Body:
@@ -72,12 +74,12 @@ def bench() -> Bench:
 
 
 async def test_a_mapping_that_is_not_there_is_told_apart(bench: Bench) -> None:
-    assert await bench.look() is False
+    assert await bench.look() == Looked(there=False)
 
 
 async def test_the_second_look_writes_nothing(bench: Bench) -> None:
     ref = await bench.apply()
-    assert await bench.look() is True
+    assert await bench.look() == Looked()
     assert all((kind, "shop", ref.child_name) in bench.cluster.objects for kind in CHILDREN)
     before = {key: body["metadata"]["resourceVersion"] for key, body in bench.cluster.objects.items()}
     await bench.look()
@@ -146,7 +148,7 @@ async def test_a_budget_is_made_of_the_kind_that_is_served(bench: Bench, served:
 async def test_a_namespace_that_is_being_deleted_is_told_and_not_tried_again(bench: Bench) -> None:
     await bench.apply()
     bench.cluster.refused, bench.cluster.causes = ROLE, frozenset({"NamespaceTerminating"})
-    assert await bench.look() is True
+    assert await bench.look() == Looked()
     assert bench.ready()["reason"] == "NamespaceTerminating"
 
 
@@ -180,6 +182,27 @@ async def test_trouble_is_an_event_once_and_recovers(bench: Bench) -> None:
     await bench.cluster.create(SERVICE_ACCOUNT, account)
     await bench.look(Scope.STATUS)
     assert bench.ready()["reason"] == "Pending"
+
+
+def starting(ref: MappingRef, seconds: float) -> Body:
+    """A pod of which the container was started so long ago, and which is not ready."""
+    started = (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    container = {"image": "i:1", "state": {"running": {"startedAt": started}}, "ready": False}
+    return {"metadata": ref.metadata("p"), "status": {"containerStatuses": [container]}}
+
+
+async def test_an_ordinary_start_is_no_warning_and_silence_is_looked_for_later(bench: Bench) -> None:
+    ref = await bench.apply()
+    await bench.look()
+    await bench.cluster.create(POD, starting(ref, 3))
+    looked = await bench.look(Scope.STATUS)
+    assert looked.again is not None
+    assert 10 < looked.again < 20
+    assert bench.ready()["reason"] == "Pending"
+    assert not [kind for kind, _, _ in bench.cluster.objects if kind == EVENT]
+    await bench.cluster.replace(POD, starting(ref, 30))
+    assert await bench.look(Scope.STATUS) == Looked()
+    assert bench.ready()["reason"] == "PodsSilent"
 
 
 async def test_what_cannot_be_changed_is_told_where_no_server_has_refused_it_and_changes_nothing(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from headrace.control.announcing import notices
 from headrace.control.observe import Observed
 from headrace.control.shards import assignment, stuck
-from headrace.control.trouble import trouble
+from headrace.control.trouble import GRACE, look_again, trouble
 from headrace.control.twins import is_settled, twin
 from headrace.errors import Reason
 from headrace.heartbeat import Heartbeat
@@ -67,6 +68,44 @@ def test_a_pod_says_why_it_does_not_work(found: Body, reason: Reason, words: str
     assert problem is not None
     assert problem.reason is reason
     assert words in problem.message
+
+
+STARTED = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+
+
+def starting(**more: Any) -> Body:
+    return pod({"running": {"startedAt": "2026-01-01T00:00:00Z"}}, ready=False, **more)
+
+
+@pytest.mark.parametrize("age", [-5, 0, 3, GRACE - 1])
+def test_a_pod_that_has_only_just_started_is_not_silent_yet(age: float) -> None:
+    young = seen(starting(), at=STARTED + age)
+    assert trouble(young) is None
+    assert look_again(young) == GRACE - age
+
+
+def test_a_pod_without_a_heartbeat_is_silent_when_the_grace_is_over() -> None:
+    old = seen(starting(), at=STARTED + GRACE)
+    problem = trouble(old)
+    assert problem is not None
+    assert problem.reason is Reason.PODS_SILENT
+    assert look_again(old) is None
+
+
+def test_the_next_look_is_when_the_first_of_several_pods_would_be_silent() -> None:
+    younger = pod({"running": {"startedAt": "2026-01-01T00:00:07Z"}}, ready=False)
+    assert look_again(seen(younger, starting(), at=STARTED + 8)) == GRACE - 8
+
+
+def test_a_pod_that_is_ready_or_deleted_needs_no_later_look() -> None:
+    ready, deleted = starting(), starting()
+    ready["status"]["containerStatuses"][0]["ready"] = True
+    deleted["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:01Z"
+    assert look_again(seen(ready, deleted, at=STARTED + 2)) is None
+
+
+def test_clocks_that_differ_by_more_than_the_grace_hide_no_silence() -> None:
+    assert trouble(seen(starting(), at=STARTED - 3600)) is not None
 
 
 @pytest.mark.parametrize(

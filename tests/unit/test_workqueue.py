@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from headrace.control import workqueue
-from headrace.control.workqueue import PARALLEL, SLOW, Scope, Workqueue
+from headrace.control.workqueue import PARALLEL, SLOW, Looked, Scope, Workqueue
 from headrace.errors import HeadraceError
 from tests.support.virtual import Clock, run_virtually
 
@@ -32,9 +32,10 @@ class Looks:
         self.failing: set[Key] = set()
         self.hanging: set[Key] = set()
         self.gone: set[Key] = set()
+        self.again: list[float] = []
         self.at_once = self.most_at_once = 0
 
-    async def __call__(self, key: Key, scope: Scope) -> bool:
+    async def __call__(self, key: Key, scope: Scope) -> Looked:
         self.seen.append((key, scope))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -44,7 +45,7 @@ class Looks:
             self.at_once -= 1
         if key in self.failing:
             raise HeadraceError("as told")
-        return key not in self.gone
+        return Looked(key not in self.gone, self.again.pop() if self.again else None)
 
     def of(self, key: Key) -> list[Scope]:
         return [scope for seen, scope in self.seen if seen == key]
@@ -84,6 +85,36 @@ async def test_a_mark_during_a_look_brings_another() -> None:
         queue.mark(A, Scope.ALL)
         await settle()
     assert looks.of(A) == [Scope.ALL, Scope.ALL]
+
+
+def test_a_look_that_asks_for_a_later_one_gets_it_without_any_mark() -> None:
+    async def play() -> None:
+        looks = Looks()
+        looks.again = [20.0]
+        async with working(looks) as queue:
+            queue.mark(A, Scope.ALL)
+            await asyncio.sleep(19)
+            assert looks.of(A) == [Scope.ALL]
+            await asyncio.sleep(2)
+            assert looks.of(A) == [Scope.ALL, Scope.STATUS]
+            await asyncio.sleep(3600)
+        assert len(looks.of(A)) == 2
+
+    run_virtually(Clock(), play())
+
+
+def test_a_mark_does_not_wait_for_the_later_look() -> None:
+    async def play() -> None:
+        looks = Looks()
+        looks.again = [20.0]
+        async with working(looks) as queue:
+            queue.mark(A, Scope.ALL)
+            await asyncio.sleep(5)
+            queue.mark(A, Scope.ALL)
+            await asyncio.sleep(1)
+            assert looks.of(A) == [Scope.ALL, Scope.ALL]
+
+    run_virtually(Clock(), play())
 
 
 async def test_a_failing_and_a_hanging_mapping_do_not_delay_others() -> None:

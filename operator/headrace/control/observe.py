@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,8 @@ class Observed:
     """Read only while fewer pollers are alive than there should be."""
     missing_account: str | None = None
     """The ServiceAccount the spec names, when there are too few pollers and it is not there."""
+    at: float = 0.0
+    """When it was read, in seconds since the epoch by the operator's own clock."""
 
     @property
     def ref(self) -> MappingRef:
@@ -70,6 +73,7 @@ async def observe(
         {kind: child for kind, child in zip(kinds, children, strict=True) if child is not None},
         tuple(heartbeat_of(lease) for lease in liveness.alive((namespace, name), _owned(leases, ref))),
         tuple(_owned(shard_leases, ref)),
+        at=time.time(),
     )
     deployment = observed.children.get(DEPLOYMENT)
     if deployment is None or len(observed.heartbeats) >= (deployment["spec"].get("replicas") or 0):

@@ -19,6 +19,8 @@ METRICS_PORT = 8080
 USER = 65532
 RESOURCES = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}}
 LAST_VALID_FOLDER, LAST_VALID = "/etc/headrace/mapping", "mapping.yaml"
+_STARTING = {"initialDelaySeconds": 3, "periodSeconds": 2}
+"""No probe looks sooner than an ordinary start takes, or each pod would begin with a warning of the kubelet."""
 CA_FOLDER, CA_FILE = "/etc/headrace/ca", "ca.crt"
 
 
@@ -108,6 +110,7 @@ def _container(ref: MappingRef, mapping: EventSourceMapping, spec: Body, setting
         "env": _environment(mapping, poller, settings, own_ca=bool(ca_mount)),
         "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
         "resources": poller.get("resources") or RESOURCES,
+        "startupProbe": _probe("/healthz", failures=15) | _STARTING,
         "livenessProbe": _probe("/healthz", failures=6),
         "readinessProbe": _probe("/readyz", failures=3),
         "securityContext": {

@@ -18,9 +18,9 @@ from headrace.control.plan import plan
 from headrace.control.pods import LAST_VALID
 from headrace.control.scaling import replicas
 from headrace.control.status import patch_of, status_of
-from headrace.control.trouble import Problem
+from headrace.control.trouble import Problem, look_again
 from headrace.control.twins import is_settled, refusal, twin
-from headrace.control.workqueue import Scope
+from headrace.control.workqueue import Looked, Scope
 from headrace.errors import HeadraceError, InvalidMapping, Reason
 from headrace.resources import CONFIG_MAP, DEPLOYMENT, EVENT_SOURCE_MAPPING, NETWORK_POLICY
 from headrace.spec import EventSourceMapping, parse_mapping, unsupported
@@ -55,18 +55,18 @@ class Reconciler:
         object.__setattr__(self, "capabilities", Capabilities(self.cluster))
         object.__setattr__(self, "announcer", Announcer(self.cluster))
 
-    async def __call__(self, key: Key, scope: Scope) -> bool:
-        """Whether the mapping is there; raises ClusterError or NotApplied after the status says why."""
+    async def __call__(self, key: Key, scope: Scope) -> Looked:
+        """Raises ClusterError or NotApplied after the status says why."""
         budget = await self.capabilities.budget()
         more = (NETWORK_POLICY,) if budget is None else (budget, NETWORK_POLICY)
         kinds = (*CHILDREN, *more) if scope is Scope.ALL else (CONFIG_MAP, DEPLOYMENT)
         observed = await observe(self.cluster, self.liveness, *key, kinds)
         if observed is None:
             self.fleet.forget(key)
-            return False
+            return Looked(there=False)
         if "deletionTimestamp" in observed.mapping["metadata"]:
             await self._tell(observed, enabled=False, problem=None)
-            return True
+            return Looked()
         mapping, problem = judge(observed)
         undone = None
         if mapping is not None and problem is None:
@@ -81,7 +81,7 @@ class Reconciler:
         await self._tell(observed, enabled=_enabled(observed), problem=problem)
         if undone is not None and undone.reason is not Reason.NAMESPACE_TERMINATING:
             raise NotApplied(undone.message)
-        return True
+        return Looked(again=look_again(observed))
 
     async def _twin(self, observed: Observed, mapping: EventSourceMapping, scope: Scope) -> Problem | None:
         """Another mapping of the same source and function; looked for only where the spec is new, or had one."""

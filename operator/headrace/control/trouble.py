@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from headrace.errors import Reason
 from headrace.resources import DEPLOYMENT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from headrace.cluster import Body
     from headrace.control.observe import Observed
 
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
+GRACE = 20.0
+"""Seconds that a container may run before its silence is trouble: an ordinary start takes a few."""
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
 
@@ -32,8 +37,15 @@ def trouble(observed: Observed) -> Problem | None:
             f"spec.poller.serviceAccountName: there is no ServiceAccount {observed.missing_account} in this namespace;"
             " make it, or name another",
         )
-    found = [each for pod in observed.pods if (each := _of_pod(pod)) is not None]
+    found = [each for pod in observed.pods if (each := _of_pod(pod, observed.at)) is not None]
     return min(found, key=lambda each: _ORDER.index(each.reason)) if found else _refused(observed)
+
+
+def look_again(observed: Observed) -> float | None:
+    """In how many seconds a pod that is only starting now would be silent; None: none is. No event tells it."""
+    containers = (each for pod in observed.pods for each in _containers(pod))
+    left = [GRACE - age for each in containers if _is_silent(each) and _is_young(age := _age(each, observed.at))]
+    return min(left, default=None)
 
 
 _ORDER = (
@@ -55,12 +67,18 @@ def _refused(observed: Observed) -> Problem | None:
     return None
 
 
-def _of_pod(pod: Body) -> Problem | None:
+def _containers(pod: Body) -> Iterator[Body]:
+    """Of a pod that is to stay."""
+    if "deletionTimestamp" not in pod["metadata"]:
+        yield from (pod.get("status") or {}).get("containerStatuses") or ()
+
+
+def _of_pod(pod: Body, at: float) -> Problem | None:
     name, status = pod["metadata"]["name"], pod.get("status") or {}
     if "deletionTimestamp" in pod["metadata"]:
         return None
-    for container in status.get("containerStatuses") or ():
-        problem = _of_container(name, container)
+    for container in _containers(pod):
+        problem = _of_container(name, container, at)
         if problem is not None:
             return problem
     for condition in status.get("conditions") or ():
@@ -70,7 +88,7 @@ def _of_pod(pod: Body) -> Problem | None:
     return None
 
 
-def _of_container(pod: str, container: Body) -> Problem | None:
+def _of_container(pod: str, container: Body, at: float) -> Problem | None:
     state = container.get("state") or {}
     waiting = state.get("waiting") or {}
     why, words = waiting.get("reason"), waiting.get("message") or "no more is told"
@@ -86,7 +104,22 @@ def _of_container(pod: str, container: Body) -> Problem | None:
         times = container.get("restartCount") or 0
         text = f"pod {pod} ended ({ended}) and was restarted {times} times; see kubectl logs --previous {pod}"
         return Problem(Reason.PODS_CRASHING, text)
-    if "running" in state and not container.get("ready"):
+    if _is_silent(container) and not _is_young(_age(container, at)):
         text = f"pod {pod} runs but sends no heartbeat; its log says why: kubectl logs {pod}"
         return Problem(Reason.PODS_SILENT, text)
     return None
+
+
+def _is_silent(container: Body) -> bool:
+    return "running" in (container.get("state") or {}) and not container.get("ready")
+
+
+def _age(container: Body, at: float) -> float:
+    """Seconds since the kubelet has started it, by the operator's clock: a skew of theirs only moves a sentence."""
+    started = container["state"]["running"].get("startedAt")
+    return at - datetime.fromisoformat(started).timestamp() if started else GRACE
+
+
+def _is_young(age: float) -> bool:
+    """Clocks that differ by less than the grace lengthen it; beyond that nothing is known, and silence counts."""
+    return abs(age) < GRACE

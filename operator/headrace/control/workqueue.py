@@ -45,11 +45,20 @@ class Scope(IntEnum):
     """Its children as well."""
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look has found: whether the mapping is still there, and when to look again if nothing happens."""
+
+    there: bool = True
+    again: float | None = None
+    """In seconds; None: only when something happens."""
+
+
 class Reconcile(Protocol):
     """One look at a mapping."""
 
-    async def __call__(self, key: Key, scope: Scope) -> bool:
-        """Whether the mapping is still there; raises what is to be tried again."""
+    async def __call__(self, key: Key, scope: Scope) -> Looked:
+        """Raises what is to be tried again."""
         ...
 
 
@@ -155,7 +164,7 @@ class Workqueue:
         try:
             with self._seconds.time():
                 async with asyncio.timeout(STUCK):
-                    there = await self._reconcile(key, scope)
+                    looked = await self._reconcile(key, scope)
         except Exception as error:  # noqa: BLE001 - one mapping's trouble is not the others'
             entry.failures += 1
             pause = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(entry.failures - 1, 16))
@@ -165,7 +174,9 @@ class Workqueue:
             return True
         entry.failures, entry.not_before = 0, 0.0
         self._done.labels("ok").inc()
-        return there
+        if looked.again is not None:
+            self._plan(entry, Scope.STATUS, loop.time() + looked.again)
+        return looked.there
 
     def _tell(self, key: Key, error: Exception, pause: float) -> None:
         self._done.labels("failed").inc()
