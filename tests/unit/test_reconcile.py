@@ -169,6 +169,33 @@ async def test_a_twin_has_no_pods_until_the_other_is_gone(bench: Bench) -> None:
     assert bench.cluster.objects[DEPLOYMENT, "shop", ref.child_name]["spec"]["replicas"] == 1
 
 
+async def test_a_twin_whose_spec_is_broken_at_present_counts_as_its_pods_go_on(bench: Bench) -> None:
+    first = clusters.mapping("shop", "first", eventSourceArn=f"{ARN}/orders")
+    await bench.cluster.create(EVENT_SOURCE_MAPPING, first)
+    await bench.reconcile(("shop", "first"), Scope.ALL)
+    broken = {"spec": {"batchSize": "many", "function": {"url": "http://elsewhere/"}}}
+    await bench.cluster.merge(EVENT_SOURCE_MAPPING, "shop", "first", broken)
+    await bench.reconcile(("shop", "first"), Scope.ALL)
+    await bench.apply()
+    with pytest.raises(NotApplied, match="already exists"):
+        await bench.look()
+    assert bench.ready()["reason"] == "DuplicateMapping"
+
+
+async def test_a_refused_twin_whose_spec_is_broken_later_refuses_nobody(bench: Bench) -> None:
+    ref = await bench.apply()
+    await bench.look()
+    await bench.cluster.create(EVENT_SOURCE_MAPPING, clusters.mapping("shop", "second", eventSourceArn=f"{ARN}/orders"))
+    with pytest.raises(NotApplied, match="already exists"):
+        await bench.reconcile(("shop", "second"), Scope.ALL)
+    await bench.cluster.merge(EVENT_SOURCE_MAPPING, "shop", "second", {"spec": {"batchSize": "many"}})
+    await bench.reconcile(("shop", "second"), Scope.ALL)
+    await bench.cluster.merge(EVENT_SOURCE_MAPPING, "shop", "orders", {"spec": {"batchSize": 7}})
+    await bench.look()
+    assert bench.ready()["reason"] == "Pending"
+    assert bench.cluster.objects[DEPLOYMENT, "shop", ref.child_name]["spec"]["replicas"] == 1
+
+
 async def test_trouble_is_an_event_once_and_recovers(bench: Bench) -> None:
     ref = await bench.apply(poller={"serviceAccountName": "theirs"})
     await bench.look()

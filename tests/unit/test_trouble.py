@@ -12,7 +12,7 @@ from headrace.control.announcing import notices
 from headrace.control.observe import Observed
 from headrace.control.shards import assignment, stuck
 from headrace.control.trouble import GRACE, look_again, trouble
-from headrace.control.twins import is_settled, twin
+from headrace.control.twins import as_it_runs, is_followed, is_settled, twin
 from headrace.errors import Reason
 from headrace.heartbeat import Heartbeat
 from headrace.resources import DEPLOYMENT
@@ -265,6 +265,48 @@ def test_another_function_or_a_broken_mapping_is_no_twin() -> None:
     other = mapping("old", OLD, function={"url": "http://other/"})
     broken = mapping("old", OLD, nonsense=1)
     assert not judged(mapping("new", NEW), other, broken)
+
+
+def told_of(reason: Reason, *, seen: int = 1, generation: int = 1, **spec: Any) -> Body:
+    ready = {"type": "Ready", "status": "False", "reason": reason}
+    body = mapping("old", OLD, **spec)
+    body["metadata"]["generation"] = generation
+    return body | {"status": {"observedGeneration": seen, "conditions": [ready]}}
+
+
+@pytest.mark.parametrize(
+    ("body", "followed"),
+    [
+        (mapping("old", OLD), True),
+        (told_of(Reason.READY), True),
+        (told_of(Reason.INVALID_SPEC, nonsense=1), False),
+        (told_of(Reason.NOT_SUPPORTED_YET), False),
+        (told_of(Reason.READY, generation=2), True),
+        (told_of(Reason.READY, generation=2, nonsense=1), False),
+    ],
+    ids=["new", "ready", "invalid", "not supported", "edited", "edited to be invalid"],
+)
+def test_pods_go_by_a_spec_unless_it_was_refused_or_cannot_be_read(body: Body, followed: bool) -> None:
+    assert is_followed(body) is followed
+
+
+LAST = {"data": {"mapping.yaml": "spec: {eventSourceArn: here}"}}
+PODS = {"spec": {"replicas": 1}}
+
+
+def test_a_mapping_with_pods_runs_as_its_config_map_says() -> None:
+    body = told_of(Reason.INVALID_SPEC, nonsense=1)
+    running = as_it_runs(body, LAST, PODS)
+    assert running == body | {"spec": {"eventSourceArn": "here"}}
+
+
+@pytest.mark.parametrize(
+    ("config_map", "deployment"), [(None, PODS), (LAST, None), (LAST, {"spec": {"replicas": 0}}), ({}, PODS)]
+)
+def test_a_mapping_that_never_was_valid_or_has_no_pods_runs_as_nothing(
+    config_map: Body | None, deployment: Body | None
+) -> None:
+    assert as_it_runs(told_of(Reason.INVALID_SPEC), config_map, deployment) is None
 
 
 # Events

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from headrace.control.twins import as_it_runs, is_followed
 from headrace.heartbeat import Heartbeat, heartbeat_of
 from headrace.resources import (
     CONFIG_MAP,
@@ -89,6 +90,22 @@ async def _why(cluster: Cluster, observed: Observed) -> Observed:
     if pods or not account or await cluster.find(SERVICE_ACCOUNT, ref.namespace, account) is not None:
         return replace(observed, pods=tuple(pods))
     return replace(observed, missing_account=str(account))
+
+
+async def others(cluster: Cluster, body: Body) -> list[Body]:
+    """The other mappings of its namespace, each as it runs; raises ClusterError."""
+    namespace, uid = body["metadata"]["namespace"], body["metadata"]["uid"]
+    found = await cluster.select(EVENT_SOURCE_MAPPING, namespace)
+    there = [other for other in found if other["metadata"]["uid"] != uid]
+    return [other for each in there if (other := await _running(cluster, each)) is not None]
+
+
+async def _running(cluster: Cluster, body: Body) -> Body | None:
+    if is_followed(body):
+        return body
+    ref = ref_of(body)
+    found = [await cluster.find(kind, ref.namespace, ref.child_name) for kind in (CONFIG_MAP, DEPLOYMENT)]
+    return as_it_runs(body, *(child if child is not None and ref.owns(child) else None for child in found))
 
 
 def _owned(bodies: list[Body], ref: MappingRef) -> list[Body]:

@@ -13,7 +13,7 @@ from headrace.control.apply import apply
 from headrace.control.capabilities import Capabilities
 from headrace.control.desired import children
 from headrace.control.fleet_metrics import FleetMetrics
-from headrace.control.observe import CHILDREN, Observed, observe
+from headrace.control.observe import CHILDREN, Observed, observe, others
 from headrace.control.plan import plan
 from headrace.control.pods import LAST_VALID
 from headrace.control.scaling import replicas
@@ -90,8 +90,7 @@ class Reconciler:
             return None
         sentence = refusal(body)
         if scope is Scope.ALL:
-            others = await self.cluster.select(EVENT_SOURCE_MAPPING, observed.ref.namespace)
-            sentence = twin(mapping, body, others)
+            sentence = twin(mapping, body, await others(self.cluster, body))
         return Problem(Reason.DUPLICATE_MAPPING, sentence) if sentence is not None else None
 
     async def _bring(self, observed: Observed, wanted: dict[Kind, Body]) -> Problem | None:
