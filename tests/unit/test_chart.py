@@ -337,8 +337,12 @@ def served(documents: list[Body]) -> list[Body]:
     return [each for each in documents if not each["metadata"]["name"].endswith("-leader-election")]
 
 
-@pytest.mark.parametrize("values", [{}, EVERYTHING, NAMESPACED], ids=["defaults", "everything", "namespaced"])
-def test_several_operators_elect_one_by_a_lease_that_they_may_write_and_no_other(values: Body) -> None:
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"replicaCount": 1}, {"replicaCount": 0}, EVERYTHING, NAMESPACED],
+    ids=["defaults", "one", "none", "everything", "namespaced"],
+)
+def test_operators_however_many_elect_one_by_a_lease_that_they_may_write_and_no_other(values: Body) -> None:
     documents = template(values)
     (made,) = of_kind(documents, "Deployment")
     (role,) = [each for each in of_kind(documents, "Role") if each not in served([each])]
@@ -360,14 +364,11 @@ def test_several_operators_elect_one_by_a_lease_that_they_may_write_and_no_other
     }
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_one_operator_needs_no_election_and_is_gone_before_the_next_begins(count: int) -> None:
-    documents = template({"replicaCount": count})
-    (made,) = of_kind(documents, "Deployment")
+def test_a_change_of_the_number_of_operators_changes_nothing_about_their_election() -> None:
+    one, two = ({"replicaCount": count, "topologySpreadConstraints": [{"maxSkew": 1}]} for count in (1, 2))
 
-    assert not of_kind(documents, "Role", "RoleBinding")
-    assert (made["spec"]["replicas"], made["spec"]["strategy"]) == (count, {"type": "Recreate"})
-    assert not [each for each in pod_of({"replicaCount": count})["containers"][0]["args"] if "election" in each]
+    assert deployment(one)["spec"]["template"] == deployment(two)["spec"]["template"]
+    assert deployment(one)["spec"]["strategy"] == deployment(two)["spec"]["strategy"]
 
 
 def test_with_named_namespaces_there_are_roles_in_them_and_none_for_the_cluster() -> None:
