@@ -266,13 +266,15 @@ def _fail(*sentences: str) -> NoReturn:
 
 
 def _serve(process: Coroutine[None, None, None]) -> None:
-    """Runs a process to its end; what it cannot start without is a sentence and exit status 1."""
+    """Runs a process to its end; what it cannot do without is a sentence in its log and exit status 1."""
+    import structlog  # noqa: PLC0415
+
     gc.freeze()  # what was imported stays: no collection need look through it again
     try:
         asyncio.run(process)
     except* HeadraceError as group:
         for error in _leaves(group):
-            click.echo(str(error), err=True)
+            structlog.get_logger().error(str(error))
         sys.exit(1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -155,6 +156,19 @@ async def test_a_leader_that_does_not_reach_the_server_ends_before_the_other_lea
         await eventually(second.leads, "the term has passed", within=10)
         assert first.running.logged("leads"), "it said so"
         assert "Traceback" not in "".join(first.running.lines)
+
+
+async def test_a_leader_whose_lease_is_taken_says_so_in_one_line_of_its_log(site: Site) -> None:
+    async with site.operator() as first:
+        await eventually(first.leads, "it leads")
+        taken = {"spec": {"holderIdentity": "another"}}
+        await site.api.merge(LEASE, site.namespace, NAME, taken)
+        assert await first.running.end(14) == 1
+        lines = [json.loads(line) for line in first.running.lines]
+        assert [line["event"] for line in lines if line["level"] == "error"] == [
+            f"the Lease {site.namespace}/{NAME} is not this operator's any more; it ends, and may be started again"
+        ]
+        assert not [line for line in lines if "exception" in line]
 
 
 async def test_a_halted_leader_that_wakes_up_after_its_term_ends_without_a_word_to_the_mappings(site: Site) -> None:

@@ -117,7 +117,7 @@ async def _work(queue: Workqueue, liveness: Liveness, stop: asyncio.Event, watch
         await asyncio.wait([working, stopping, watching], return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()
-        if watching.done() and not stop.is_set():
+        if watching.done() and watching.exception() is None and not stop.is_set():
             raise HeadraceError("the watches have ended, so nothing would be noticed any more; start again")
     finally:
         working.cancel()

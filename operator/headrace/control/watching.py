@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import kopf
 
 from headrace.control.handlers import OWNED, selector
+from headrace.errors import HeadraceError
 from headrace.resources import LABEL_MAPPING_UID
 from headrace.signals import set_on_signal
 
@@ -41,8 +42,13 @@ async def watch(
     stop: asyncio.Event,
     end: asyncio.Event,
 ) -> None:
-    """Calls the handlers for what is there and what changes, until `end`; no namespaces: all of them."""
+    """Calls the handlers for what is there and what changes, until `end`; no namespaces: all of them.
+
+    Raises HeadraceError when the API server knows this operator no more.
+    """
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_news)
     others = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
         registry=handlers,
@@ -55,7 +61,20 @@ async def watch(
         stop_flag=end,
     )
     set_on_signal(stop)  # kopf took them
-    await kopf.run_tasks(tasks, ignored=others)
+    try:
+        await kopf.run_tasks(tasks, ignored=others)
+    except kopf.LoginError:
+        raise HeadraceError("the API server knows this operator's credentials no more; start it again") from None
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether it is more than a traceback that kopf leaves behind when it ends: who ended it says why in a sentence.
+
+    Each task tells of refused credentials by itself, and a watch that connects just then fails an assertion of kopf's.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    cancelled = isinstance(error, AssertionError) and "request_cancel_callback" in record.getMessage()
+    return not (cancelled or isinstance(error, kopf.LoginError))
 
 
 class _Backoffs:
