@@ -218,7 +218,17 @@ class Poller(Part):
     shards_per_replica: Annotated[Whole, Field(ge=1, le=1000)] = 16
     """Shards a pod is meant to run."""
     checkpoint_table: (
-        Annotated[str, Field(strict=True, min_length=3, max_length=255, pattern=r"^[a-zA-Z0-9_.-]+$")] | None
+        Annotated[
+            str,
+            Field(
+                strict=True,
+                min_length=3,
+                max_length=255,
+                pattern=r"^[a-zA-Z0-9_.-]+$",
+                json_schema_extra=allowed("a table's name: 3 to 255 of a-z, A-Z, 0-9, _, . and -"),
+            ),
+        ]
+        | None
     ) = None
     """DynamoDB table that keeps leases and checkpoints, for large streams; default ShardLease objects."""
     image: Annotated[str, Field(strict=True, min_length=1, max_length=512)] | None = None

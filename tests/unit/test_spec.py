@@ -226,6 +226,9 @@ def test_pieces_of_kubernetes_are_passed_on_as_they_are() -> None:
 # What is told
 
 
+TABLE_NAME = "a table's name: 3 to 255 of a-z, A-Z, 0-9, _, . and -"
+
+
 @pytest.mark.parametrize(
     ("document", "sentence"),
     [
@@ -276,6 +279,10 @@ def test_pieces_of_kubernetes_are_passed_on_as_they_are() -> None:
         (manifest(tags={"": "x"}), "spec.tags: must have names that are not empty"),
         (manifest(tags={"x" * 129: "x"}), "spec.tags: must have names of at most 128 characters"),
         (manifest(tags={1: "x"}), "spec.tags: must have texts as names"),
+        *(
+            (manifest(poller={"checkpointTable": name}), f"spec.poller.checkpointTable: must be {TABLE_NAME}")
+            for name in ("x y", "ab", "t" * 256, "tâble")
+        ),
         (manifest(tags={"x": "y" * 257}), "spec.tags.x: must be a text of at most 256 characters"),
         (
             manifest(tags={str(i): "" for i in range(51)}),
