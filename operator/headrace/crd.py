@@ -86,7 +86,7 @@ def _column(name: str, kind: str, path: str, priority: int) -> dict[str, Any]:
 _AGE = ("Age", "date", ".metadata.creationTimestamp", 0)
 _MAPPING_COLUMNS = (
     ("Source", "string", ".spec.eventSourceArn", 0),
-    ("Function", "string", ".spec.function.service.name", 0),
+    ("Function", "string", ".status.function", 0),
     ("Function-URL", "string", ".spec.function.url", 1),
     ("State", "string", ".status.state", 0),
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),

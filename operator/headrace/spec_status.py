@@ -59,6 +59,8 @@ class EventSourceMappingStatus(Part):
     """How many shards there are."""
     pollers: Count | None = None
     """Pollers that are alive."""
+    function: str | None = None
+    """Name of the function's Service, or host of its URL."""
     iterator_age_seconds: Annotated[float, Field(ge=0)] | None = None
     """Age of the record read last, of the shard that is furthest behind."""
     observed_generation: Count | None = None

@@ -211,6 +211,22 @@ async def test_trouble_is_an_event_once_and_recovers(bench: Bench) -> None:
     assert bench.ready()["reason"] == "Pending"
 
 
+async def test_a_spec_that_cannot_be_run_leaves_enabled_what_runs(bench: Bench) -> None:
+    ref = await bench.apply(enabled=True)
+    await bench.look()
+    body = lease(ref, Heartbeat("a", 1), "2026-01-01T00:00:00.000000Z")
+    await bench.cluster.create(LEASE, body)
+    await bench.look(Scope.STATUS)
+    assert bench.status()["state"] == "Enabled"
+    broken = {"spec": {"enabled": False, "batchSize": "many"}}
+    await bench.cluster.merge(EVENT_SOURCE_MAPPING, "shop", "orders", broken)
+    await bench.look()
+    assert bench.ready()["reason"] == "InvalidSpec"
+    assert bench.status()["state"] == "Enabled"
+    function = next(each for each in bench.status()["conditions"] if each["type"] == "FunctionReachable")
+    assert function["reason"] == "Pending", "not Disabled: pods go on"
+
+
 def starting(ref: MappingRef, seconds: float) -> Body:
     """A pod of which the container was started so long ago, and which is not ready."""
     started = (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")

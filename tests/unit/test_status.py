@@ -91,6 +91,58 @@ def test_states_follow_the_spec_as_aws_has_them(before: str | None, enabled: boo
     assert told(observed(*beats, previous=previous, children=children), enabled=enabled)["state"] == after
 
 
+@pytest.mark.parametrize("reason", [Reason.INVALID_SPEC, Reason.NOT_SUPPORTED_YET])
+@pytest.mark.parametrize(
+    ("before", "enabled", "runs", "after"),
+    [
+        (None, True, False, "Creating"),
+        ("Creating", True, False, "Creating"),
+        ("Creating", True, True, "Enabled"),
+        ("Enabled", True, True, "Enabled"),
+        ("Enabled", True, False, "Enabled"),
+        ("Updating", True, True, "Enabled"),
+        ("Enabling", True, False, "Enabling"),
+        ("Disabling", False, False, "Disabling"),
+        ("Disabling", False, True, "Disabled"),
+        ("Disabled", False, True, "Disabled"),
+    ],
+)
+def test_a_spec_that_cannot_be_run_leaves_the_state_that_of_what_runs(
+    before: str | None, enabled: bool, runs: bool, after: str, reason: Reason
+) -> None:
+    """Pollers follow an older spec then: generation 1 of 2, or 0 when they have begun with it."""
+    beats = [beat(1), beat(0, identity="b")] if enabled and runs else []
+    children = {DEPLOYMENT: SCALED_DOWN} if not enabled and runs else {}
+    for seen_before in (1, 2):
+        previous = {"state": before, "observedGeneration": seen_before} if before else None
+        seen = observed(*beats, previous=previous, children=children)
+        assert told(seen, enabled=enabled, problem=Problem(reason, "…"))["state"] == after
+
+
+def test_a_spec_that_was_mended_is_an_update() -> None:
+    previous = {"state": "Enabled", "observedGeneration": 2}
+    assert told(observed(beat(1), previous=previous, generation=3))["state"] == "Updating"
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        ({"service": {"name": "fulfil", "port": 80}}, "fulfil"),
+        ({"url": "http://orders.shop.svc:8080/invoke?x=/y@z"}, "orders.shop.svc:8080"),
+        ({"url": "https://me:secret@api.example.com"}, "api.example.com"),
+        ({"url": "https://api.example.com?key=1"}, "api.example.com"),
+        ({"url": "no url"}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_a_function_has_a_name_for_the_column_whichever_way_it_is_given(
+    function: Body | None, name: str | None
+) -> None:
+    mapping = observed().mapping | {"spec": {"function": function}}
+    assert told(Observed(mapping, {}))["function"] == name
+
+
 def test_a_poller_that_dies_does_not_change_the_state() -> None:
     previous = {"state": "Enabled", "observedGeneration": 2}
     status = told(observed(previous=previous))

@@ -54,7 +54,8 @@ def test_the_status_of_a_mapping_that_works_is_complete() -> None:
         "ShardsAssigned": ("True", "ShardsAssigned", "each of the 4 shards that can be read has a poller"),
         "Progressing": RECONCILED,
     }
-    observed = seen(beat(shards_total=5, shards_ready=4, shards_held=4, iterator_age_seconds=0))
+    spec = {"function": {"service": {"name": "fulfil", "port": 80}}}
+    observed = seen(beat(shards_total=5, shards_ready=4, shards_held=4, iterator_age_seconds=0), spec=spec)
     assert status_of(observed, True, None, NOW) == {
         "state": "Enabled",
         "stateTransitionReason": "User action",
@@ -72,6 +73,7 @@ def test_the_status_of_a_mapping_that_works_is_complete() -> None:
         ],
         "shards": {"total": 5, "assigned": 4, "blocked": 0},
         "pollers": 1,
+        "function": "fulfil",
         "iteratorAgeSeconds": 0,
         "observedGeneration": 7,
     }

@@ -18,7 +18,7 @@ from headrace.control.plan import plan
 from headrace.control.pods import LAST_VALID
 from headrace.control.scaling import replicas
 from headrace.control.status import patch_of, status_of
-from headrace.control.trouble import Problem, look_again
+from headrace.control.trouble import NOT_FOLLOWED, Problem, look_again
 from headrace.control.twins import is_settled, refusal, twin
 from headrace.control.workqueue import Looked, Scope
 from headrace.errors import HeadraceError, InvalidMapping, Reason
@@ -78,7 +78,7 @@ class Reconciler:
                 wanted = children(observed.ref, mapping, self.settings, pods, budget)
                 undone = await self._bring(observed, wanted) or problem
                 problem = problem or undone
-        await self._tell(observed, enabled=_enabled(observed), problem=problem)
+        await self._tell(observed, enabled=_enabled(observed, problem), problem=problem)
         if undone is not None and undone.reason is not Reason.NAMESPACE_TERMINATING:
             raise NotApplied(undone.message)
         return Looked(again=look_again(observed))
@@ -138,7 +138,7 @@ def judge(observed: Observed) -> tuple[EventSourceMapping | None, Problem | None
         mapping = parse_mapping(observed.mapping)
     except InvalidMapping as error:
         return None, Problem(Reason.INVALID_SPEC, "; ".join(error.errors))
-    before = last_valid(((observed.children.get(CONFIG_MAP) or {}).get("data") or {}).get(LAST_VALID))
+    before = _before(observed)
     if before is not None and (fixed := changed(before, written(mapping.spec))):
         return None, Problem(Reason.INVALID_SPEC, "; ".join(fixed))
     missing = unsupported(mapping)
@@ -147,5 +147,13 @@ def judge(observed: Observed) -> tuple[EventSourceMapping | None, Problem | None
     return mapping, None
 
 
-def _enabled(observed: Observed) -> bool:
-    return (observed.mapping.get("spec") or {}).get("enabled", True) is not False
+def _before(observed: Observed) -> Body | None:
+    """The spec that could be run last."""
+    return last_valid(((observed.children.get(CONFIG_MAP) or {}).get("data") or {}).get(LAST_VALID))
+
+
+def _enabled(observed: Observed, problem: Problem | None) -> bool:
+    """What the spec asks for that pods go by."""
+    refused = problem is not None and problem.reason in NOT_FOLLOWED
+    spec = (_before(observed) if refused else None) or observed.mapping.get("spec") or {}
+    return spec.get("enabled", True) is not False

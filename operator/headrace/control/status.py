@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.control import shards
 from headrace.control.scaling import is_queue
-from headrace.control.trouble import Problem, trouble
+from headrace.control.trouble import NOT_FOLLOWED, Problem, trouble
 from headrace.errors import Reason
 from headrace.resources import DEPLOYMENT
 
@@ -44,7 +44,7 @@ class Condition:
 
 
 def status_of(observed: Observed, enabled: bool, problem: Problem | None, now: str) -> Body:
-    """The whole status; `enabled` is what the spec asks for, `now` the time (RFC 3339) of what changes."""
+    """The whole status; `enabled` is what the spec asks for that is followed, `now` the time (RFC 3339) of a change."""
     generation = observed.mapping["metadata"]["generation"]
     previous = observed.mapping.get("status") or {}
     state = _state(observed, previous, enabled=enabled, problem=problem)
@@ -64,6 +64,7 @@ def status_of(observed: Observed, enabled: bool, problem: Problem | None, now: s
         "conditions": [_dated(condition, previous, generation, now) for condition in conditions],
         "shards": None if queue else shards.counts(observed),
         "pollers": len(observed.heartbeats),
+        "function": _function(observed),
         "iteratorAgeSeconds": max(ages) if ages else None,
         "observedGeneration": generation,
     }
@@ -82,6 +83,8 @@ def _state(observed: Observed, previous: Body, *, enabled: bool, problem: Proble
     if "deletionTimestamp" in observed.mapping["metadata"]:
         return "Deleting"
     target = "Enabled" if enabled else "Disabled"
+    if problem is not None and problem.reason in NOT_FOLLOWED:
+        return _kept(before, target, reached=bool(observed.heartbeats) if enabled else _stopped(observed))
     unchanged = previous.get("observedGeneration") == observed.mapping["metadata"]["generation"]
     if before == target and unchanged:
         return target
@@ -89,6 +92,13 @@ def _state(observed: Observed, previous: Body, *, enabled: bool, problem: Proble
     if problem is None and (at_once or _follows(observed, enabled=enabled)):
         return target
     return _transient(before, target)
+
+
+def _kept(before: str | None, target: str, *, reached: bool) -> str:
+    """The state while the newest spec cannot be run: that of what runs, as on AWS, where such an update is refused."""
+    if before is None:
+        return "Creating"
+    return target if reached else before
 
 
 def _transient(before: str | None, target: str) -> str:
@@ -109,13 +119,25 @@ def _follows(observed: Observed, *, enabled: bool) -> bool:
     generation = observed.mapping["metadata"]["generation"]
     if any(beat.generation != generation for beat in observed.heartbeats):
         return False
-    if enabled:
-        return bool(observed.heartbeats)
+    return bool(observed.heartbeats) if enabled else _stopped(observed)
+
+
+def _stopped(observed: Observed) -> bool:
+    """Whether no pod is asked for, and none is left."""
     deployment = observed.children.get(DEPLOYMENT)
     if deployment is None or deployment["spec"].get("replicas"):
         return False
     status = deployment.get("status") or {}
     return status.get("observedGeneration") == deployment["metadata"]["generation"] and not status.get("replicas")
+
+
+def _function(observed: Observed) -> str | None:
+    """What to call the function in a column: its Service, or the host of its URL."""
+    function = (observed.mapping.get("spec") or {}).get("function") or {}
+    service, url = function.get("service"), function.get("url")
+    if service:
+        return str(service.get("name"))
+    return url.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2] or None if url else None
 
 
 def _reported(kind: str, observed: Observed, *, enabled: bool) -> Condition:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from headrace.control.observe import Observed
 
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
+NOT_FOLLOWED = frozenset({Reason.INVALID_SPEC, Reason.NOT_SUPPORTED_YET})
+"""Why a spec cannot be run: pods go on with the last one that could."""
 GRACE = 20.0
 """Seconds that a container may run before its silence is trouble: an ordinary start takes a few."""
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})

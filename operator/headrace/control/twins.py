@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headrace.control.pods import LAST_VALID
+from headrace.control.trouble import NOT_FOLLOWED
 from headrace.errors import InvalidMapping, Reason
 from headrace.spec import parse_mapping
 from headrace.spec_checks import conflict
@@ -36,7 +37,7 @@ def refusal(body: Body) -> str | None:
 
 def is_followed(body: Body) -> bool:
     """Whether pods go by this spec, where there are any, and not by the last one that could be run."""
-    if _ready(body).get("reason") in {Reason.INVALID_SPEC, Reason.NOT_SUPPORTED_YET}:
+    if _ready(body).get("reason") in NOT_FOLLOWED:
         return False
     status = body.get("status") or {}
     return not status or status.get("observedGeneration") == body["metadata"]["generation"] or _parses(body)
