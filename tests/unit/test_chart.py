@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -252,6 +252,41 @@ def test_the_selector_finds_the_pod_and_nothing_of_another_release() -> None:
 
     assert selector.items() <= made["spec"]["template"]["metadata"]["labels"].items()
     assert selector["app.kubernetes.io/instance"] == "hr"
+
+
+def texts_of(values: Body) -> list[str]:
+    """Every object as helm writes it."""
+    done = helm("template", "hr", str(CHART), *MONITORING, values=values)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\n---\n")
+
+
+def test_labels_of_the_values_neither_override_the_operators_own_nor_are_there_twice() -> None:
+    mine: Body = {"app.kubernetes.io/name": "mine", "app.kubernetes.io/component": "mine", "part": "mine"}
+    monitors = {kind: {"enabled": True, "labels": mine} for kind in ("serviceMonitor", "podMonitor", "prometheusRule")}
+    values = {
+        "podLabels": mine | {"only": "pods"},
+        "commonLabels": mine | {"part": "common"},
+        "metrics": monitors | {"dashboard": {"enabled": True, "labels": mine}},
+    }
+    made = deployment(values)
+    labels = made["spec"]["template"]["metadata"]["labels"]
+
+    assert made["spec"]["selector"] == deployment()["spec"]["selector"]
+    assert made["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert (labels["part"], labels["only"]) == ("mine", "pods")
+    assert made["metadata"]["labels"]["part"] == "common"
+    for text in texts_of(values):
+        yaml.load(text, Loader=Strict)  # noqa: S506 - a safe one, that refuses a key that is there twice
+
+
+class Strict(yaml.SafeLoader):
+    """Takes no key twice, as the tools that come after helm."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len(set(keys)), keys
+        return super().construct_mapping(node, deep)
 
 
 def test_the_probes_are_on_the_port_that_the_operator_serves() -> None:

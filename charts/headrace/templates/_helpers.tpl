@@ -18,10 +18,17 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end }}
 
+{{/* The chart's own labels over those of `more` over the common ones: none is there twice, and selectors hold. */}}
+{{- define "headrace.labelsOver" -}}
+{{- $own := include "headrace.ownLabels" .root | fromYaml }}
+{{- toYaml (merge $own (default dict .more) (default dict .root.Values.commonLabels)) }}
+{{- end }}
+
 {{- define "headrace.labels" -}}
-{{- with .Values.commonLabels }}
-{{- toYaml . }}
-{{ end -}}
+{{- include "headrace.labelsOver" (dict "root" .) }}
+{{- end }}
+
+{{- define "headrace.ownLabels" -}}
 {{ include "headrace.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
