@@ -30,7 +30,7 @@ format: $(V)/dev.stamp
 	$(V)/headrace/bin/ruff check --fix .
 
 e2e: $(V)/dev.stamp $(V)/ministack.stamp $(V)/kinesis-local.stamp $(V)/helm.stamp $(V)/faketime.stamp ## on the cluster that KUBECONFIG names
-	$(V)/headrace/bin/python -m pytest -n 2 --dist worksteal -m "cluster and not node"
+	$(V)/headrace/bin/python -m pytest -n 3 --dist loadfile -m "cluster and not node"
 	$(V)/headrace/bin/python -m pytest -m node
 
 conformance: $(V)/dev.stamp ## writes docs/conformance.md anew from the rows of the suite

@@ -99,12 +99,12 @@ def test_statuses_are_classified_as_the_contract_says(status: int, lambda_protoc
 def test_throttles_are_told_apart_from_an_unreachable_function() -> None:
     throttle = judge(Response(429, {"retry-after": "7"}, b""))
     away = judge(Response(503, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, b""))
-    assert throttle == NotInvoked(throttled=True, detail="HTTP 429", retry_after=7.0)
-    assert away == NotInvoked(throttled=False, detail="HTTP 503", retry_after=None)
+    assert throttle == NotInvoked(throttled=True, detail="HTTP 429", retry_after=7.0, status=429)
+    assert away == NotInvoked(throttled=False, detail="HTTP 503", status=503)
 
 
 def test_the_emulators_400_is_a_throttle_and_the_invoke_apis_400_a_failure() -> None:
-    assert judge(Response(400, {}, b"")) == NotInvoked(throttled=True, detail="HTTP 400")
+    assert judge(Response(400, {}, b"")) == NotInvoked(throttled=True, detail="HTTP 400", status=400)
     refused = judge(Response(400, {"x-amzn-errortype": "InvalidRequestContentException"}, b"{}"))
     assert isinstance(refused, Failed)
 
@@ -228,7 +228,7 @@ def test_retry_after_counts_in_whole_seconds_whatever_the_status(value: str, sec
 def test_what_is_neither_an_answer_nor_an_error_did_not_come_from_the_function(status: int) -> None:
     for body in (b"", b"{}"):
         outcome = judge(Response(status, {}, body), lambda_protocol=True)
-        assert outcome == NotInvoked(throttled=False, detail=f"HTTP {status}")
+        assert outcome == NotInvoked(throttled=False, detail=f"HTTP {status}", status=status)
 
 
 @pytest.mark.parametrize(("status", "expected"), [(199, Failed), (300, NotInvoked), (399, NotInvoked)])

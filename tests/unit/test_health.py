@@ -157,6 +157,25 @@ def test_what_is_known_is_told_with_reason_and_message_and_the_rest_is_unknown()
     assert everything()["DestinationReachable"] == ("True", "Reachable", "took a failure record")
 
 
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (None, "check the address and that it is running"),
+        (404, "check the address and that it is running"),
+        (403, "the call is refused; check who may call the function, and the headers that spec.function sends"),
+        (500, "what serves the function, or stands before it, answers and fails; its own log says why"),
+        (504, "what serves the function, or stands before it, answers and fails; its own log says why"),
+    ],
+)
+def test_what_to_do_about_a_function_that_did_not_run_follows_from_who_answered(
+    status: int | None, advice: str
+) -> None:
+    watched = Health()
+    watched(called(NotInvoked(throttled=False, detail="no", status=status)))
+    (told,) = [one.message for one in watched.report(0.0).conditions if one.type == "FunctionReachable"]
+    assert told == f"no: {advice}"
+
+
 def test_an_event_that_was_not_sent_says_nothing_of_the_function() -> None:
     watched = listed("a")
     watched(called(Refused(), sent=False))

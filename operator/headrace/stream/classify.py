@@ -83,12 +83,13 @@ class Refused:
 class NotInvoked:
     """The function did not run: throttled or out of reach. Spends nothing.
 
-    `retry_after` is the pause in seconds that the other side asked for.
+    `retry_after` is the pause in seconds that the other side asked for, `status` the HTTP status it answered with.
     """
 
     throttled: bool
     detail: str
     retry_after: float | None = None
+    status: int | None = None
 
 
 Outcome = Succeeded | PartiallyFailed | Failed | Refused | NotInvoked
@@ -156,17 +157,17 @@ def _by_status(answer: Response, *, lambda_protocol: bool) -> Outcome | None:
     status = answer.status
     detail = f"HTTP {status}"
     if status == THROTTLED_STATUS or (lambda_protocol and _is_busy_emulator(answer)):
-        return NotInvoked(throttled=True, detail=detail, retry_after=_retry_after(answer))
+        return NotInvoked(throttled=True, detail=detail, retry_after=_retry_after(answer), status=status)
     if status == REFUSED_STATUS:
         return Refused()
     if status in _NOT_INVOKED or 300 <= status < 400:  # noqa: PLR2004 - a redirect is a wrong address, not an answer
         if lambda_protocol and status == 502 and _is_runtime_error(_parse(answer.body)[0]):  # noqa: PLR2004
             return _function_error(answer, "Unhandled")
-        return NotInvoked(throttled=False, detail=detail, retry_after=_retry_after(answer))
+        return NotInvoked(throttled=False, detail=detail, retry_after=_retry_after(answer), status=status)
     if 200 <= status < 300:  # noqa: PLR2004
         return None
     if lambda_protocol and status != 400:  # noqa: PLR2004 - J.1: all others are the service's, not the function's
-        return NotInvoked(throttled=False, detail=detail, retry_after=_retry_after(answer))
+        return NotInvoked(throttled=False, detail=detail, retry_after=_retry_after(answer), status=status)
     return _function_error(answer, "Unhandled")
 
 

@@ -160,8 +160,7 @@ class Health:
         self._results[shard_id] = _result(outcome)
         if isinstance(outcome, NotInvoked):
             reason = Reason.THROTTLED if outcome.throttled else Reason.UNREACHABLE
-            advice = "it answers that it is busy" if outcome.throttled else "check the address and that it is running"
-            text = f"{outcome.detail}: {advice}"
+            text = f"{outcome.detail}: {_advice(outcome)}"
             self._observe(ConditionObserved(reachable, outcome.throttled, reason, text, shard_id))
         elif event.sent:
             self._tell(_ANSWERS, shard_id)
@@ -242,6 +241,18 @@ class Health:
             shards_blocked=sum(map(self.blocked, self._shards)),
             unowned=listed.unowned if listed else (),
         )
+
+
+def _advice(outcome: NotInvoked) -> str:
+    """What to do about a function that did not run, by what answered in its place (contract J.1)."""
+    status = outcome.status
+    if outcome.throttled:
+        return "it answers that it is busy"
+    if status is not None and status >= 500:  # noqa: PLR2004
+        return "what serves the function, or stands before it, answers and fails; its own log says why"
+    if status in {401, 403}:
+        return "the call is refused; check who may call the function, and the headers that spec.function sends"
+    return "check the address and that it is running"
 
 
 def _result(outcome: Outcome) -> str:
