@@ -116,11 +116,15 @@ class Place:
     reads: str = "GetRecords"
 
     @asynccontextmanager
-    async def reading(self, url: str | None = None, arn: str | None = None) -> AsyncIterator[Reading]:
+    async def reading(
+        self, url: str | None = None, arn: str | None = None, page: int | None = None
+    ) -> AsyncIterator[Reading]:
         start = {"startingPosition": "TRIM_HORIZON"} if self.ordered else {}
         mapping = parse_mapping(manifest("sqs", eventSourceArn=arn or self.arn, **start))
         aws = AwsSettings(endpoint_url=url or self.url)
         opened = open_source(mapping, aws) if self.ordered else open_queue(mapping, aws)
+        if page is not None and not isinstance(opened, SqsQueue):
+            opened._read_limit = page  # type: ignore[attr-defined]
         try:
             yield ReadingShard(opened) if not isinstance(opened, SqsQueue) else ReadingQueue(opened, {})
         finally:
@@ -262,6 +266,14 @@ async def test_what_was_written_is_read_once_and_in_order_where_there_is_one(pla
         records = await source.read()
     assert place.texts(records) == NUMBERS
     assert len({record.sequence_number for record in records}) == len(NUMBERS)
+
+
+async def test_what_takes_several_answers_to_read_is_read_whole_and_once(place: Place) -> None:
+    """A stream's answers have ten records at most here, as a queue's always have."""
+    await place.put(*NUMBERS)
+    async with place.reading(page=10) as source:
+        records = await source.read()
+    assert place.texts(records) == NUMBERS
 
 
 async def test_a_record_tells_when_it_was_written_and_whose_order_it_keeps(place: Place) -> None:
