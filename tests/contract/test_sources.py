@@ -302,6 +302,19 @@ def unlike(found: Any, wanted: Any, where: str = "event") -> list[str]:
     return differing + [one for name in found.keys() & wanted for one in unlike(found[name], wanted[name], name)]
 
 
+@pytest.mark.parametrize("place", [one for one in PLACES if one[0] != "sqs"], ids="-on-".join, indirect=True)
+async def test_a_read_brings_no_more_records_than_it_is_asked_for_and_the_next_goes_on_behind_them(
+    place: Place,
+) -> None:
+    await place.put(*NUMBERS[:5])
+    async with place.reading() as source:
+        assert isinstance(source, ReadingShard)
+        (shard,) = await source.source.shards()
+        reader = source.source.reader(shard.shard_id, Start())
+        pages = [(await reader.read(most)).records for most in (1, 3, 100)]
+    assert [place.texts(page) for page in pages] == [["0"], ["1", "2", "3"], ["4"]]
+
+
 async def test_what_is_written_after_a_look_that_found_nothing_is_read_by_the_next(place: Place) -> None:
     async with place.reading() as source:
         assert await source.read() == []

@@ -158,7 +158,7 @@ class Reader:
     world: World
     records: list[Record]
 
-    async def read(self) -> Polled:
+    async def read(self, most: int = 10_000) -> Polled:
         await self.world.alive()
         batch, self.records = tuple(self.records[:2]), self.records[2:]
         await asyncio.sleep(0)

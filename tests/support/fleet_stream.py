@@ -57,7 +57,7 @@ class _Reader:
     shard: str
     left: list[int]
 
-    async def read(self) -> Polled:
+    async def read(self, most: int = 10_000) -> Polled:
         await asyncio.sleep(0.01)
         now = self.fleet.clock.now
         count = bisect.bisect_right(self.left, now, key=lambda one: self.fleet.lines[one - 1].at)

@@ -219,7 +219,7 @@ class _Reader:
         }
         return to_records([entry], self._shard.shard_id, facts)[0]
 
-    async def read(self) -> Polled:
+    async def read(self, most: int = 10_000) -> Polled:
         await asyncio.sleep(0)
         now = self._world.clock.time()
         here = [record for arrival, record in self._left if arrival <= now]

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from headrace.records import Batch, Checkpoint, GivenUp, Head, LaneProgress, Window
+from headrace.stream import ahead
 from headrace.stream.batching import BatchLimits
-from headrace.stream.lanes import BUFFERED_BYTES, Lane, Lanes, lane_of
+from headrace.stream.lanes import Lane, Lanes, lane_of
 from tests.support.records import numbers, record, records
 
 LIMITS = BatchLimits(10)
@@ -251,9 +252,33 @@ def test_reading_pauses_while_a_lane_holds_two_batches() -> None:
     assert lanes.has_room
 
 
+def test_of_many_shards_each_holds_no_more_than_its_share_and_a_batch() -> None:
+    lanes = restored(1, Checkpoint(), BatchLimits(2))
+    lanes.share = 1000
+    lanes.add([(record(1, event=b"x" * 600), True)], 0.0)
+    assert lanes.has_room, "one of two is no batch: it is read on until there is one"
+    assert lanes.room == 1000 // 600
+    lanes.add([(record(2, event=b"x"), True)], 0.0)
+    assert not lanes.has_room
+    assert len(taken(lanes)) == 1
+    assert lanes.has_room
+
+
+def test_the_first_read_of_many_shards_asks_for_few_records_and_one_shard_for_all() -> None:
+    assert ahead.records(ahead.share(1), ahead.UNKNOWN) >= 1_000
+    assert ahead.records(ahead.share(256), ahead.UNKNOWN) * 1_400 < ahead.share(256)
+    assert ahead.records(1, 6e6) == 1, "a record larger than the share is read all the same"
+
+
+@pytest.mark.parametrize("shards", [1, 16, 64, 256, 512])
+def test_what_waits_of_all_shards_together_is_bounded(shards: int) -> None:
+    assert shards * ahead.share(shards) <= ahead.IN_ALL
+    assert ahead.LEAST <= ahead.share(shards) <= ahead.MOST
+
+
 def test_reading_pauses_while_all_lanes_together_hold_eight_megabytes() -> None:
     lanes = restored(2, Checkpoint(), BatchLimits(1000))
-    half = b"x" * (BUFFERED_BYTES // 2)
+    half = b"x" * (ahead.MOST // 2)
     lanes.add([(record(1, key=ZERO, event=half), True), (record(2, key=ONE, event=half[1:]), True)], 0.0)
     assert lanes.has_room
     lanes.add([(record(3, key=ONE, event=b"x"), True)], 0.0)

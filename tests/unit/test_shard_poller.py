@@ -10,7 +10,7 @@ import pytest
 
 from headrace.errors import DestinationError, LeaseLost, Reason, SourceError, StoreError, Throttled
 from headrace.records import Batch, Checkpoint, Head, LaneProgress, Lease, Polled, Shard, Start
-from headrace.stream import checkpoints, lanes, poller
+from headrace.stream import ahead, checkpoints, poller
 from headrace.stream.batching import BatchLimits
 from headrace.stream.checkpoints import CheckpointWriter
 from headrace.stream.events import CallEnded, ConditionObserved, ConditionType, Event, Faulted, Pending, Waiting
@@ -37,7 +37,7 @@ class Reader:
     script: list[Polled | Exception]
     reads: int = 0
 
-    async def read(self) -> Polled:
+    async def read(self, most: int = 10_000) -> Polled:
         self.reads += 1
         await asyncio.sleep(0)
         if not self.script:
@@ -206,7 +206,7 @@ async def test_reading_pauses_while_enough_lies_ready() -> None:
 
 
 async def test_reading_pauses_while_too_many_bytes_lie_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "BUFFERED_BYTES", 1000)
+    monkeypatch.setattr(ahead, "MOST", 1000)
     big = [Polled((record(n, event=b"x" * 400),), behind=9.0) for n in range(1, 100)]
     bench = Bench(Reader(list(big)), limits=BatchLimits(10_000))
     bench.function.delay = 60

@@ -56,7 +56,7 @@ class Stub:
     def __init__(self, reads: int) -> None:
         self.answers = [entries(read) for read in range(reads)]
 
-    async def read(self) -> Polled:
+    async def read(self, most: int = 10_000) -> Polled:
         if not self.answers:
             return Polled(ended=True)
         return Polled(to_records(self.answers.pop(0), SHARD, FACTS), 1.0)

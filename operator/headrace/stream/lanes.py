@@ -18,6 +18,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from headrace.records import Checkpoint, LaneProgress, head_of
+from headrace.stream import ahead
 from headrace.stream.batching import BatchLimits, Buffer
 from headrace.stream.windows import Tumbling, final_head
 
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from headrace.records import Batch, Head, Record, Window
 
 BUFFERED_BATCHES = 2
-"""Reading pauses while a lane holds so many batches, ..."""
-BUFFERED_BYTES = 8 * 1024 * 1024
-"""... or all of them together so many bytes."""
+"""Reading pauses while a lane holds so many batches, or all of them together so many bytes as `ahead.py` says."""
 
 
 def lane_of(key: str, factor: int) -> int:
@@ -111,6 +110,10 @@ class Lanes:
         self._boundary = max((_last(progress) for progress in checkpoint.lanes), default=0)
         self._draining = any(lane.open for lane in self._old)
         self._ended = False
+        self.share = ahead.MOST
+        """Bytes that may wait here, as far as that makes a batch."""
+        self._average = ahead.UNKNOWN
+        """Bytes of a record, as those of the last read had."""
 
     def _restored(self, progress: LaneProgress, now: float) -> Lane:
         buffer = Buffer(self._limits, now)
@@ -135,9 +138,19 @@ class Lanes:
     @property
     def has_room(self) -> bool:
         """Whether reading may go on: no lane is full, and nothing waits for old lanes to drain."""
-        if self._held:
+        if self._held or any(map(self._full, self.all)):
             return False
-        return self._buffered_bytes < BUFFERED_BYTES and not any(map(self._full, self.all))
+        waiting = self._buffered_bytes
+        return waiting < self.share // 2 or (waiting < ahead.MOST and not any(map(self._ready, self.all)))
+
+    @property
+    def room(self) -> int:
+        """Records that the next read may bring."""
+        return ahead.records(self.share, self._average)
+
+    def _ready(self, lane: Lane) -> bool:
+        """Whether a lane has a whole batch, so that it need not wait for more."""
+        return len(lane.buffer) >= self._limits.size or lane.buffer.record_bytes >= self._limits.event_limit
 
     def _full(self, lane: Lane) -> bool:
         return len(lane.buffer) >= BUFFERED_BATCHES * self._limits.size
@@ -150,7 +163,7 @@ class Lanes:
         """Lanes that wait for the rest of their head go on without it when reading may not reach it soon, or ever."""
         if self.has_room:
             return
-        for_long = self._buffered_bytes >= BUFFERED_BYTES or any(lane.stuck for lane in self.all)
+        for_long = self._buffered_bytes >= ahead.MOST or any(lane.stuck for lane in self.all)
         for lane in self.all:
             if lane.buffer.first is not None and (for_long or self._full(lane)):
                 lane.buffer.forgo_resumed()
@@ -182,8 +195,11 @@ class Lanes:
                 self._admit(record, kept, arriving)
         else:
             self._admit_all(records, arriving)
+        before, count = self._buffered_bytes, sum(map(len, arriving))
         for lane, batch in zip(self.all, arriving, strict=True):
             lane.buffer.add(batch, now)
+        if count:
+            self._average = (self._buffered_bytes - before) / count
         self._advance()
         self._forgo()
 

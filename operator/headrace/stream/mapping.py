@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from headrace.ending import LOOKING
 from headrace.errors import LeaseLost, Reason, SourceError, StoreError
 from headrace.records import Checkpoint, Gap, LaneProgress, Lease, Shard, Start, StartingPosition
+from headrace.stream import ahead
 from headrace.stream import shards as lineage
 from headrace.stream.checking import check
 from headrace.stream.checkpoints import CheckpointWriter
@@ -38,6 +39,7 @@ from headrace.stream.events import (
 from headrace.stream.leases import Claim
 from headrace.stream.membership import Permit
 from headrace.stream.poller import ShardPoller, backoff
+from headrace.stream.settings import MOST_READ
 from headrace.stream.waiting import first, within
 from headrace.stream.working import Calls, calls_of, keep_working
 
@@ -251,7 +253,8 @@ class MappingRun:
         """Takes a shard, unless its lease has changed, and begins to read it."""
         checkpoint = await self.store.take(shard.shard_id)
         if checkpoint is not None and not self.ending.is_set():
-            self.running[shard.shard_id] = Permit(self.membership.fence)
+            share = lambda: ahead.share(len(self.running))  # noqa: E731
+            self.running[shard.shard_id] = Permit(self.membership.fence, share=share)
             self.shards[shard.shard_id] = shard
             self.observer(ShardStarted(shard.shard_id, checkpoint.sequence_number, self._stuck(checkpoint)))
             tasks.create_task(self._keep_shard(shard.shard_id, checkpoint, start))
@@ -395,8 +398,8 @@ class _ListeningReader:
     shard_id: str
     run: MappingRun
 
-    async def read(self) -> Polled:
-        polled = await self.reader.read()
+    async def read(self, most: int = MOST_READ) -> Polled:
+        polled = await self.reader.read(most)
         if polled.gap is not None:
             self.run.observer(RecordsTrimmed(self.shard_id, polled.gap))
         for child in polled.children:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from headrace.stream import ahead
 from headrace.stream.leases import Claim, Moves
 from headrace.stream.waiting import first
 
@@ -142,6 +143,8 @@ class Permit:
     """Set when the shard is known to be another's, whatever is in flight."""
     lost_to: str | None = None
     """Whose, once it is lost; None: nobody's that is known."""
+    share: Callable[[], int] = lambda: ahead.MOST
+    """Bytes of its records that may wait for the function."""
 
     def lose(self, holder: str | None) -> None:
         """The shard is another's from now on."""

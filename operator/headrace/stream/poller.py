@@ -67,6 +67,7 @@ class ShardPoller:
         permit: Permit,
     ) -> None:
         self._shard_id = shard_id
+        self._share = permit.share
         delivery = replace(delivery, origin=replace(delivery.origin, shard_id=shard_id))
         self._filter = delivery.filter
         self._poll_interval = delivery.poll_interval
@@ -116,7 +117,8 @@ class ShardPoller:
             await self._room.wait()
             began, started = time.monotonic(), time.time()
             try:
-                polled = await self._reader.read()
+                self._lanes.share = self._share()
+                polled = await self._reader.read(self._lanes.room)
             except Exception as error:  # noqa: BLE001 - whatever reading meets, the calls in flight have no part in it
                 failures += 1
                 pause = backoff(failures, SOURCE_BACKOFF)

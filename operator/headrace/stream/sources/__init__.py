@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from headrace.arns import SourceKind
 from headrace.errors import InvalidMapping
 from headrace.stream.aws import AwsAccess, AwsSettings
-from headrace.stream.settings import read_limit
+from headrace.stream.settings import MOST_READ, read_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class ShardReader(Protocol):
     """Reads one shard in order, holding its place across throttles and expired iterators."""
 
-    async def read(self) -> Polled:
-        """The next records; raises SourceError (Throttled among them), and then the next read goes on from there."""
+    async def read(self, most: int = MOST_READ) -> Polled:
+        """The next records, `most` at most; raises SourceError (Throttled, too): the next read goes on from there."""
         ...
 
 

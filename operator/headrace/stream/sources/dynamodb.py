@@ -152,7 +152,8 @@ class DynamoDBReader:
         self._source = source
         self._shard_id = shard_id
         self._position = position
-        self._limit = limit
+        self._limit = self._asked = limit
+        """Records that a read may bring at most, and those that the last one asked for."""
         timestamp = position.timestamp if isinstance(position, Start) else None
         self._since = math.floor(timestamp) if timestamp is not None else None
         self._looked_ahead = timestamp is None or time.time() - timestamp > RETENTION  # hardly anything is older then
@@ -161,8 +162,9 @@ class DynamoDBReader:
         self._skip_through: int | None = None
         self._lost: Gap | None = None
 
-    async def read(self) -> Polled:
+    async def read(self, most: int = MOST_READ) -> Polled:
         """One GetRecords; a shard that the stream has forgotten is at its end, and what was left of it a gap."""
+        self._asked = min(self._limit, most)
         if not self._looked_ahead:
             children = await self._ended_before_start()
             self._looked_ahead = True
@@ -212,7 +214,7 @@ class DynamoDBReader:
         if not found:
             return 0.0
         age = max(_LEAST_BEHIND, time.time() - found[-1].arrival)
-        return age if len(found) >= self._limit or age > FRESH or not new else 0.0
+        return age if len(found) >= self._asked or age > FRESH or not new else 0.0
 
     def _new(self, records: Batch) -> Batch:
         """What lies behind the place reached and is not older than the mapping's start."""
@@ -245,7 +247,7 @@ class DynamoDBReader:
         if self._iterator is None:
             self._iterator = await self._open()
         try:
-            return await self._source.call("get_records", ShardIterator=self._iterator, Limit=self._limit)
+            return await self._source.call("get_records", ShardIterator=self._iterator, Limit=self._asked)
         except SourceError as error:
             if error.reason in UNKNOWN:
                 self._iterator = None

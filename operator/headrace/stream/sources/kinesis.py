@@ -18,6 +18,7 @@ from headrace.errors import Reason, SourceError
 from headrace.records import After, Gap, Polled, Position, Record, Shard, Start
 from headrace.stream.answers import YEAR_10000, is_plain
 from headrace.stream.aws import FAILURES, AwsAccess, Client
+from headrace.stream.settings import MOST_READ
 from headrace.stream.sources.asking import ADVICE, UNKNOWN, code_of, server_time, source_error, understanding
 
 if TYPE_CHECKING:
@@ -134,17 +135,18 @@ class KinesisReader:
         self._gap: Gap | None = None
         self._doubtful = False
 
-    async def read(self) -> Polled:
+    async def read(self, most: int = MOST_READ) -> Polled:
         """One GetRecords."""
+        limit = min(self._limit, most)
         if self._doubtful:
             await self._confirm()
         try:
-            answer = await self._get_records()
+            answer = await self._get_records(limit)
         except ClientError:
             self._iterator, self._doubtful = None, True
             await self._confirm()
             try:
-                answer = await self._get_records()
+                answer = await self._get_records(limit)
             except ClientError as error:
                 self._iterator = None
                 raise SourceError(Reason.REJECTED, f"{self._facts.stream_arn}: a fresh iterator had expired") from error
@@ -168,12 +170,12 @@ class KinesisReader:
             self._skip_through = None
         return records
 
-    async def _get_records(self) -> Any:
+    async def _get_records(self, limit: int) -> Any:
         """Raises ClientError only for an expired iterator; any other refusal makes the next read ask for a new one."""
         if self._iterator is None:
             await self._open()
         try:
-            return await self._records_from(self._iterator, self._limit)
+            return await self._records_from(self._iterator, limit)
         except SourceError as error:
             if error.reason in UNKNOWN:
                 self._iterator, self._doubtful = None, True
