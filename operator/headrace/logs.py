@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -22,6 +24,7 @@ from headrace.stream.events import (
     ReceiptsExpired,
     RecordsAbandoned,
     RecordsDropped,
+    RecordsFiltered,
     RecordsTrimmed,
     ShardFinished,
     ShardLost,
@@ -33,6 +36,10 @@ from headrace.stream.instants import instant
 if TYPE_CHECKING:
     from headrace.records import Batch
     from headrace.stream.events import ConditionType
+
+
+UNREAD_INTERVAL = 60.0
+"""Seconds between two lines about messages that a filter could not read."""
 
 
 def configure(log_format: str, *, debug: bool = False) -> None:
@@ -79,9 +86,12 @@ def observer(mapping: str) -> Observer:
     """Logs one mapping's events: what went wrong at once, what went well only where it changes something."""
     log = structlog.get_logger().bind(mapping=mapping)
     last: dict[ConditionType, ConditionObserved] = {}
+    unread = _Unread(log)
 
     def observe(event: Event) -> None:
         match event:
+            case RecordsFiltered():
+                unread(event)
             case ConditionObserved():
                 _condition(log, event, last)
             case CallEnded():
@@ -96,6 +106,27 @@ def observer(mapping: str) -> Observer:
                 _missed(log, event)
 
     return observe
+
+
+@dataclass(slots=True)
+class _Unread:
+    """Messages that a filter left out as their body is no JSON: a mistake of who sends them, told once a minute."""
+
+    log: Any
+    count: int = 0
+    told: float = float("-inf")
+
+    def __call__(self, event: RecordsFiltered) -> None:
+        self.count += len(event.unread)
+        if not self.count or time.monotonic() - self.told < UNREAD_INTERVAL:
+            return
+        self.log.warning(
+            "messages were left out by the filter, and deleted: it asks for JSON, and their body is none",
+            queue=event.shard_id,
+            messages=self.count,
+            last=event.unread[-1] if event.unread else None,
+        )
+        self.count, self.told = 0, time.monotonic()
 
 
 def _shard(log: Any, event: ShardStarted | ShardFinished | ShardLost | LeaseBroken) -> None:

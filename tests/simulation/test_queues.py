@@ -75,6 +75,57 @@ def test_a_message_that_fails_after_a_long_call_comes_again_no_later_than_the_qu
     assert all(0 < later.at - call.until <= 5.5 for call, later in pairwise(world.calls))
 
 
+def test_a_message_that_is_never_taken_costs_itself_and_no_other() -> None:
+    """A gateway answers 503 for it alone: promise 4, of queues."""
+
+    def answer(call: CalledWith) -> tuple[str, Response | NoResponse, float]:
+        return ("E", Response(503, {}, b""), 0.05) if "3" in call.ids else ok(call, 0.05)
+
+    messages = [Sent(str(number), float(number)) for number in range(1, 301)]
+    world = QueueWorld(messages, answer, ONE)
+    world.play(Life(360, kill=True))
+    waited = [call.at - world.sent[int(call.ids[0]) - 1].at for call in world.calls if call.ids != ("3",)]
+    assert len(waited) == 299
+    assert max(waited) < 1
+    assert len([call for call in world.calls if call.ids == ("3",)]) < 20, "it keeps its growing pauses"
+
+
+def test_a_function_that_is_away_gets_two_batches_and_no_more_until_it_is_back() -> None:
+    messages = [Sent(str(number), float(number)) for number in range(1, 101)]
+    world = QueueWorld(messages, lambda call: away(call) if call.at < 200 else ok(call), ONE)
+    world.play(Life(400))
+    assert {one for call in world.calls if call.at < 200 for one in call.ids} == {"1", "2"}
+    assert {call.receives for call in world.calls} == {(1,)}
+    assert len(world.queue.deleted) == 100
+
+
+@pytest.mark.parametrize("end", [1.5, 2.5, 3.5])
+@pytest.mark.parametrize("takes", [0.0, 0.02, 0.2])
+def test_what_waits_at_a_stop_is_given_back_once_no_receive_of_our_own_can_take_it(end: float, takes: float) -> None:
+    world = QueueWorld(sent(1), partial(throttle, takes=takes), ONE, visibility=600, max_receives=5)
+    world.play(Life(end))
+    assert [one.receives for one in world.queue.lying] == [1]
+    assert world.queue.visible
+
+
+def test_a_pause_that_is_asked_for_is_kept_up_to_the_longest_back_off() -> None:
+    asks = ("T", Response(429, {"retry-after": "86400"}, b""), 0.0)
+    world = QueueWorld(sent(1), lambda call: ok(call) if call.at > 1 else asks, ONE)
+    world.play(Life(100))
+    assert world.calls[1].at == pytest.approx(60, abs=1)
+
+
+def test_of_a_group_whose_first_message_has_lapsed_nothing_is_called_before_it() -> None:
+    """F.3: the queue takes no request for more time for it."""
+    world = QueueWorld(
+        sent(3, "a"), lambda call: throttle(call) if call.at < 40 else ok(call), fifo=True, visibility=30
+    )
+    world.queue.refuse = lambda operation, message_id: operation == "hold" and message_id == "1"
+    world.play(Life(120))
+    done = [one for call in world.calls if call.mark == "✓" for one in call.ids]
+    assert done == ["1", "2", "3"]
+
+
 def test_a_throttle_now_and_then_does_not_hold_up_what_the_function_can_take() -> None:
     """A function that takes ten at a time, and answers an eleventh with 429, is kept busy."""
 

@@ -202,6 +202,24 @@ def test_the_body_of_sqs_is_json_where_it_can_be_read_as_such_else_text(body: st
     assert keeps(DataKey.SQS, sqs(body), pattern) is kept
 
 
+@pytest.mark.parametrize(
+    ("body", "pattern", "in_vain"),
+    [
+        ("text", {"body": {"a": [1]}}, True),
+        ('{"a":2}', {"body": {"a": [1]}}, False),
+        ("[" * 5000, {"body": {"a": [1]}}, True),
+        ("text", {"body": ["other"]}, False),
+        ("text", {"messageId": ["other"]}, False),
+    ],
+)
+def test_a_body_that_is_no_json_is_asked_for_json_in_vain(body: str, pattern: Any, in_vain: bool) -> None:
+    made = compile_filters([json.dumps(pattern)], DataKey.SQS)
+    assert made is not None
+    event = sqs(body)
+    assert not made.keeps(event)
+    assert made.asks_in_vain(event) is in_vain
+
+
 # ---- the filter as a whole
 
 

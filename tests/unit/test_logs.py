@@ -11,7 +11,7 @@ import structlog
 from headrace import logs
 from headrace.errors import Reason, SourceError
 from headrace.stream.classify import Succeeded
-from headrace.stream.events import CallEnded, ConditionObserved, ConditionType, Faulted
+from headrace.stream.events import CallEnded, ConditionObserved, ConditionType, Faulted, RecordsFiltered
 from tests.support.records import records
 
 
@@ -71,6 +71,20 @@ def test_a_condition_is_told_when_it_fails_and_once_when_it_holds_again(capsys: 
         observe(ConditionObserved(ConditionType.SOURCE_REACHABLE, holds, reason, ""))
     told = [json.loads(line)["level"] for line in capsys.readouterr().err.splitlines()]
     assert told == ["info", "warning", "warning", "info"]
+
+
+def test_messages_that_a_filter_cannot_read_are_told_once_a_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("headrace.logs.time.monotonic", lambda: now)
+    logs.configure("json")
+    observe = logs.observer("shop/orders")
+    for moment, unread in ((0.0, ()), (1.0, ("a",)), (2.0, ("b", "c")), (61.1, ("d",)), (200.0, ())):
+        now = 100.0 + moment
+        observe(RecordsFiltered("orders", 5, unread))
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["messages"], line["last"]) for line in told] == [(1, "a"), (3, "d")]
 
 
 def test_an_acknowledged_batch_is_no_news(capsys: pytest.CaptureFixture[str]) -> None:

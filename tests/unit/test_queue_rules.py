@@ -16,8 +16,10 @@ from headrace.stream.classify import (
 )
 from headrace.stream.queues.concurrency import MOST, Concurrency, bounds
 from headrace.stream.queues.gathering import Gathering
+from headrace.stream.queues.messages import Message
+from headrace.stream.queues.put_off import MOST_APART, PutOff
 from headrace.stream.queues.settling import Again, Settled, counted, settle
-from headrace.stream.queues.visibility import asked_for, extension, lapsed, too_short
+from headrace.stream.queues.visibility import asked_for, extension, lapsed, still_held, too_short
 from tests.support.messages import ids, message
 
 HOURS = 3600.0
@@ -191,6 +193,44 @@ def test_a_window_is_waited_for_from_its_first_message_on_unless_the_batch_is_fu
     assert ids(one.take(19.9)) == [4]
 
 
+def test_the_next_window_starts_when_the_call_before_it_ends() -> None:
+    """Contract B.2."""
+    one = gathering(3, window=5.0)
+    one.add([message(1)], 10.0)
+    batch = one.take(15.0)
+    one.settle(batch, 17.0)
+    one.add([message(2)], 20.0)
+    assert one.due() == 22.0
+    one.settle(one.take(22.0), 22.5)
+    one.add([message(3)], 40.0)
+    assert one.due() == 45.0, "a window without a message begins anew with the first"
+
+
+def test_a_window_whose_messages_wait_already_is_not_put_off_by_the_end_of_other_calls() -> None:
+    one = gathering(3, window=5.0)
+    one.add([message(1)], 10.0)
+    batch = one.take(15.0)
+    one.add([message(2)], 16.0)
+    one.settle(batch, 19.0)
+    assert one.due() == 20.0
+
+
+def test_a_message_that_failed_counts_for_the_oldest_until_it_comes_again_or_is_overdue() -> None:
+    one = gathering(1)
+    one.add([message(1)], 0.0)
+    batch = one.take(0.0)
+    one.settle(batch, 1.0, failed=batch)
+    assert one.oldest is None
+    assert one.oldest_left == batch[0].record.arrival
+    one.drop_lapsed(batch[0].expires + 59.0)
+    assert one.oldest_left is not None
+    one.add(batch, 2.0)
+    assert one.oldest_left is None
+    one.settle(one.take(2.0), 3.0, failed=batch)
+    one.drop_lapsed(batch[0].expires + 60.0)
+    assert one.oldest_left is None, "another poller has it, or a queue of dead letters"
+
+
 def test_a_batch_is_no_larger_than_an_event_may_be() -> None:
     size = len(b'{"Records":[]}') + 2 * len(message(1).record.event) + 1
     one = gathering(10, window=60.0, limit=size)
@@ -237,9 +277,9 @@ def test_a_group_is_in_one_batch_at_a_time_and_others_go_on() -> None:
     second = one.take(0.0)
     assert (ids(first), ids(second)) == ([1, 2], [4])
     assert one.due() is None
-    one.settle(second)
+    one.settle(second, 0.0)
     assert not one.take(0.0)
-    one.settle(first)
+    one.settle(first, 0.0)
     assert ids(one.take(0.0)) == [3, 5]
 
 
@@ -247,7 +287,7 @@ def test_what_waits_behind_a_failed_message_of_its_group_is_let_lapse() -> None:
     one = gathering(1, fifo=True)
     one.add([message(1, "a"), message(2, "a"), message(3, "b")], 0.0)
     batch = one.take(0.0)
-    one.settle(batch, failed=batch)
+    one.settle(batch, 0.0, failed=batch)
     assert [ids(one.take(0.0)), ids(one.take(0.0))] == [[3], []]
     assert len(one) == 0
 
@@ -259,3 +299,61 @@ def test_what_waits_is_given_back_whole() -> None:
     assert (len(one), one.calling, one.oldest) == (2, 1, 1.0)
     assert ids(one.give_back()) == [2, 3]
     assert (len(one), one.waiting_bytes, ids(one.held)) == (0, 0, [1])
+
+
+# ---- batches that the function did not take
+
+
+def test_a_busy_function_gets_nothing_new_and_one_more_try_for_each_answer() -> None:
+    off = PutOff()
+    assert off.failed("a", throttled=True)
+    assert off.failed("b", throttled=True)
+    assert (off.blocks, off.probing, off.apart) == (True, False, 0)
+    assert off.answered() == {"a"}
+    assert off.answered() == {"b"}
+    assert not off.blocks
+
+
+def test_one_batch_out_of_reach_asks_for_another_to_show_whose_doing_it_is_and_two_are_the_functions() -> None:
+    off = PutOff()
+    assert off.failed("a", throttled=False)
+    assert (off.blocks, off.probing, off.apart) == (False, True, 1)
+    assert off.failed("b", throttled=False)
+    assert (off.blocks, off.probing, off.apart) == (True, False, 0)
+    assert off.answered() == {"a", "b"}, "it is there again"
+
+
+def test_a_batch_that_fails_though_others_are_answered_waits_by_itself_for_good() -> None:
+    off = PutOff()
+    off.failed("a", throttled=False)
+    assert off.answered() == {"a"}
+    for _ in range(3):
+        off.tried("a")
+        assert not off.failed("a", throttled=False)
+        assert (off.blocks, off.probing, off.apart) == (False, False, 1)
+        assert off.answered() == frozenset(), "it keeps its own pauses"
+    off.ended("a")
+    assert off.apart == 0
+
+
+def test_no_more_than_a_hundred_batches_wait_by_themselves() -> None:
+    off = PutOff()
+    for number in range(MOST_APART + 5):
+        off.failed(str(number), throttled=False)
+    off.answered()
+    assert off.apart == MOST_APART
+    assert off.blocks
+
+
+# ---- what has lapsed
+
+
+def test_of_a_group_nothing_is_held_behind_a_message_that_has_lapsed() -> None:
+    def one(number: int, group: str, expires: float) -> Message:
+        found = message(number, received=0.0, expires=expires)
+        return found._replace(record=found.record._replace(key=group))
+
+    batch = [one(1, "a", 9.0), one(2, "b", 5.0), one(3, "b", 9.0), one(4, "a", 9.0), one(5, "c", 9.0)]
+    assert ids(still_held(batch, 6.0)) == [1, 4, 5]
+    alone = [one(1, "", 5.0), one(2, "", 9.0)]
+    assert ids(still_held(alone, 6.0)) == [2], "without groups each is by itself"

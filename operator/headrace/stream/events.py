@@ -100,10 +100,14 @@ class RecordsPolled:
 
 @dataclass(frozen=True, slots=True)
 class RecordsFiltered:
-    """Records of a read that match no filter: they count as processed."""
+    """Records of a read that match no filter: they count as processed.
+
+    `unread` names messages of a queue of which the body is no JSON, though the filter asks for some: they are deleted.
+    """
 
     shard_id: str
     count: int
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

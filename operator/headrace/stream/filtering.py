@@ -50,6 +50,16 @@ class Filter:
             return True
         return bool(self._on_data) and self._keeps_data(record)
 
+    def asks_in_vain(self, event: bytes) -> bool:
+        """Whether a record's data are no JSON, though every pattern on them asks for some: a mistake, most likely."""
+        if not self._on_data or any(one.takes_text for one in self._on_data):
+            return False
+        try:
+            data = _data_of(parse_json(event.decode()), self._data_key)
+        except ValueError:
+            return True
+        return data is None or data.plain
+
     def _keeps_data(self, record: dict[str, Any]) -> bool:
         data = _data_of(record, self._data_key)
         if data is None:

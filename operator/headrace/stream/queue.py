@@ -11,7 +11,6 @@ import asyncio
 import math
 import random
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -43,6 +42,7 @@ from headrace.stream.queues import visibility
 from headrace.stream.queues.advice import advice
 from headrace.stream.queues.concurrency import Concurrency, bounds
 from headrace.stream.queues.gathering import Gathering
+from headrace.stream.queues.put_off import PutOff
 from headrace.stream.queues.settling import Again, counted, settle
 from headrace.stream.retry import backoff as retry_pause
 from headrace.stream.sources.sqs import AT_ONCE
@@ -100,8 +100,12 @@ class QueueRun:
     calls: asyncio.TaskGroup | None = None
     in_flight: int = 0
     """Batches with the function, or waiting for it."""
-    put_off: deque[asyncio.Event] = field(default_factory=deque)
-    """Of these the ones that the function did not take yet: nothing is received meanwhile. Set: to be tried at once."""
+    put_off: PutOff = field(default_factory=PutOff)
+    """Of these the ones that the function did not take yet."""
+    sooner: dict[str, asyncio.Event] = field(default_factory=dict)
+    """Set for those of them that are to be tried at once."""
+    received: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once nothing is received any more: what is given back before that might come here again."""
     calling: int = 0
     """Of these the ones that are with the function."""
     allowed: int = -1
@@ -160,6 +164,7 @@ class QueueRun:
             held = self.in_flight or len(self.gathering)
             await asyncio.wait({receiving}, timeout=BUSY_POLL + 1 if held else 0)
             receiving.cancel()
+            self.received.set()
             if self.timer is not None:
                 self.timer.cancel()
             # at once, so that others can take it: the calls in flight may take long
@@ -237,13 +242,21 @@ class QueueRun:
 
     def _wanted(self) -> int:
         """Messages there is room for: what may be called at once and half as much again, one receive at least."""
-        if self.put_off or self.permit.closed or self.gathering.waiting_bytes >= AHEAD_BYTES:
+        if self.permit.closed or self.gathering.waiting_bytes >= AHEAD_BYTES:
             return 0
-        size, allowed = self.delivery.limits.size, self._allowed()
-        if not allowed:
+        size, allowed, free = self.delivery.limits.size, self._allowed(), self._free()
+        if not allowed or self.put_off.blocks:
             return 0
-        ahead = max(0, allowed - self.in_flight) * size + max(self.at_once, math.ceil(allowed / 2) * size)
-        return max(size, min(AHEAD, ahead)) - self.gathering.ready - self.asked
+        ahead = max(0, free) * size
+        if not self.put_off.probing:
+            ahead += max(self.at_once, math.ceil(allowed / 2) * size)
+            ahead = max(size, min(AHEAD, ahead))
+        return ahead - self.gathering.ready - self.asked
+
+    def _free(self) -> int:
+        """Batches that may be called beside those that are; what is put off for its own sake is in nobody's way."""
+        most = min(1, self._allowed()) if self.put_off.probing else self._allowed()
+        return most - (self.in_flight - self.put_off.apart)
 
     async def _one_receive(self, most: int) -> None:
         busy = self.in_flight or len(self.gathering)
@@ -273,15 +286,17 @@ class QueueRun:
         self.receives.succeeded()
         self.polled, self.full = True, full
         self.side_by_side = min(MOST_RECEIVES, self.side_by_side + 1) if full else max(1, self.side_by_side // 2)
-        oldest = min((one.record.arrival for one in messages), default=math.inf)
+        left = self.gathering.oldest_left
+        oldest = min([math.inf if left is None else left, *(one.record.arrival for one in messages)])
         self.observer(RecordsPolled(self.queue.name, len(messages), max(0.0, time.time() - oldest)))
-        keeps = self.delivery.filter.keeps if self.delivery.filter is not None else None
+        chosen = self.delivery.filter
         messages = [one for one in messages if not self.deleter.received_again(one)]
-        kept = [one for one in messages if keeps is None or keeps(one.record.event)]
+        kept = [one for one in messages if chosen is None or chosen.keeps(one.record.event)]
         self.gathering.add(kept, time.monotonic())
-        if len(kept) < len(messages):
+        if chosen is not None and len(kept) < len(messages):
             left_out = [one for one in messages if one not in kept]
-            self.observer(RecordsFiltered(self.queue.name, len(left_out)))
+            unread = tuple(one.message_id for one in left_out if chosen.asks_in_vain(one.record.event))
+            self.observer(RecordsFiltered(self.queue.name, len(left_out), unread))
             self._start(self.deleter.put(left_out))
         self._advance()
 
@@ -299,12 +314,12 @@ class QueueRun:
         """Starts the calls that may start, and sees to it that a window that ends is noticed."""
         now = time.monotonic()
         if not self.stop.is_set():
-            while self.in_flight < self._allowed() and (batch := self.gathering.take(now)):
+            while self._free() > 0 and (batch := self.gathering.take(now)):
                 if not self._start(self._deliver(batch)):
                     return
                 self.in_flight += 1
                 self.membership.report_calls(self.in_flight)
-            self._wake_at(self.gathering.due() if self.in_flight < self.concurrency.allowed else None, now)
+            self._wake_at(self.gathering.due() if self._free() > 0 else None, now)
         if self._may_receive():
             self.room.set()
         self._tell_pending(changes_only=True)
@@ -328,45 +343,49 @@ class QueueRun:
     async def _deliver(self, batch: Sequence[Message]) -> None:
         """One batch until it is settled: deleted, left in the queue, or given back at the stop."""
         failed: Sequence[Message] = ()
+        name = batch[0].message_id
         try:
-            failed = await self._until_settled(batch)
+            failed = await self._until_settled(batch, name)
         except Exception as error:  # noqa: BLE001 - told; the batch comes again when its time is over
             self.observer(Faulted(f"a batch of {self.queue.name}", error, 0.0))
             failed = batch
         finally:
+            self.put_off.ended(name)
+            self.sooner.pop(name, None)
             self.in_flight -= 1
             self.membership.report_calls(self.in_flight)
-            self.gathering.settle(batch, failed=failed)
+            self.gathering.settle(batch, time.monotonic(), failed=failed)
             self._advance()
 
-    async def _until_settled(self, batch: Sequence[Message]) -> Sequence[Message]:
+    async def _until_settled(self, batch: Sequence[Message], name: str) -> Sequence[Message]:
         """The messages that are not done with."""
         setbacks = 0
-        while True:
-            live = self._live(batch)
-            if not live:
-                return batch
+        while live := self._live(batch):
             if not await self.permit.opened(lambda: self.calling < self.membership.limit(self.most)):
-                await give_back(self.queue, live, GIVING_BACK, self.hides)
-                return batch
+                return await self._give_back(batch)
             outcome = await self._invoke(live)
             match settle(live, outcome):
                 case Again() as again:
                     setbacks += 1
-                    if await self._put_off(live, setbacks, again):
-                        await give_back(self.queue, self._live(batch), GIVING_BACK, self.hides)
-                        return batch
+                    if await self._put_off(name, live, setbacks, again):
+                        return await self._give_back(batch)
                 case settled:
                     self.concurrency = self.concurrency.answered(backlog=self.full or bool(len(self.gathering)))
-                    self._try_sooner()
+                    for other in self.put_off.answered() & self.sooner.keys():
+                        self.sooner[other].set()
                     late = await self._delete(settled.delete)
                     return [*settled.leave, *late, *(one for one in batch if one not in live)]
+        return batch
 
     def _live(self, batch: Sequence[Message]) -> Sequence[Message]:
-        """Those of a batch that are still invisible, each with its newest receipt."""
-        now = time.monotonic()
-        newest = [self.gathering.newest(one) for one in batch]
-        return [one for one in newest if not visibility.lapsed(one, now)]
+        """Those of a batch that are still this poller's, each with its newest receipt."""
+        return visibility.still_held([self.gathering.newest(one) for one in batch], time.monotonic())
+
+    async def _give_back(self, batch: Sequence[Message]) -> Sequence[Message]:
+        """Makes a batch visible at the stop, once none of our own receives can take it."""
+        await self.received.wait()
+        await give_back(self.queue, self._live(batch), GIVING_BACK, self.hides)
+        return batch
 
     async def _delete(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Of a FIFO queue a group goes on only once that is done; gives those that it is too late for."""
@@ -376,26 +395,19 @@ class QueueRun:
         await self.deleter.put(newest)
         return ()
 
-    async def _put_off(self, batch: Sequence[Message], setbacks: int, again: Again) -> bool:
+    async def _put_off(self, name: str, batch: Sequence[Message], setbacks: int, again: Again) -> bool:
         """Waits before the next try; True when the stop comes first."""
         policy = self.delivery.policy
         pause = retry_pause(setbacks, policy.initial_backoff, policy.maximum_backoff, random.uniform(0.5, 1.0))  # noqa: S311
-        pause = max(pause, again.retry_after or 0.0)
-        self.concurrency = self.concurrency.throttled(time.monotonic(), pause)
+        pause = max(pause, min(again.retry_after or 0.0, policy.maximum_backoff))
+        if self.put_off.failed(name, throttled=again.throttled):
+            self.concurrency = self.concurrency.throttled(time.monotonic(), pause)
         self.observer(Waiting(self.queue.name, tuple(one.record for one in batch), pause, 0))
-        sooner = asyncio.Event()
-        self.put_off.append(sooner)
-        try:
-            await first(pause, self.stop, sooner)
-        finally:
-            self.put_off.remove(sooner)
+        sooner = self.sooner[name] = asyncio.Event()
+        self._advance()  # another batch may show whether it is the function's doing
+        await first(pause, self.stop, sooner)
+        self.put_off.tried(name)
         return self.stop.is_set()
-
-    def _try_sooner(self) -> None:
-        """The function answers: one of the batches that were put off need not wait any longer."""
-        one = next((one for one in self.put_off if not one.is_set()), None)
-        if one is not None:
-            one.set()
 
     async def _invoke(self, batch: Sequence[Message]) -> Outcome:
         delivery, records = self.delivery, tuple(one.record for one in batch)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from headrace.stream.queues.messages import LONGEST_HOLD
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headrace.stream.queues.messages import Message
 
 LEAST = 5.0
@@ -44,6 +46,18 @@ def extension(message: Message, each: float, now: float) -> float | None:
 def lapsed(message: Message, now: float) -> bool:
     """Whether it is visible to everybody again, so that it is not this poller's any more."""
     return now >= message.expires
+
+
+def still_held(batch: Sequence[Message], now: float) -> Sequence[Message]:
+    """Those that are invisible; of a group nothing behind a message that is not, for that one comes first (F.3)."""
+    gone: set[str] = set()
+    held: list[Message] = []
+    for one in batch:
+        if lapsed(one, now):
+            gone.add(one.group)
+        elif one.group not in gone or not one.group:
+            held.append(one)
+    return held
 
 
 def too_short(queue: float, function: float) -> str | None:
