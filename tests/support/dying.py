@@ -69,11 +69,11 @@ def _dying(do: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
 
 
 def _dying_read(do: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    async def read(reader: Any) -> Any:
+    async def read(reader: Any, *most: int) -> Any:
         name = _current.get()
         if _dead(name):
             await _die()
-        polled = await do(reader)
+        polled = await do(reader, *most)
         if polled.records:
             _empty_reads[name] = 0
             _actions[name] += 1
