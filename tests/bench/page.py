@@ -72,7 +72,7 @@ Small batches cost more, as a call has a price of its own; so do filters, which 
 
 def page(run: Run) -> str:
     """The whole page."""
-    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    versions = ", ".join(named(name, version) for name, version in run.versions.items())
     opening = OPENING.format(
         command=run.command,
         rounds=run.rounds,
@@ -87,6 +87,11 @@ def page(run: Run) -> str:
     if run.left_out:
         parts.append("## Left out\n\n" + "\n".join(f"- {line}" for line in run.left_out) + "\n")
     return "\n".join(parts)
+
+
+def named(name: str, version: str) -> str:
+    """A name and its version, of which a comma of its own is no part."""
+    return f"{name} {version}".replace(", changed", " (changed)")
 
 
 def sections(run: Run) -> Iterable[tuple[str, list[str]]]:

@@ -187,7 +187,7 @@ def main() -> None:
         found = asyncio.run(measure(quick if options.quick else Sizes()))
         found.made = f"{datetime.now(UTC):%Y-%m-%d} on {machine()}"
         every = versions() | {name: pinned(TOOLS, name) for name in ("py-spy", "memray")}
-        found.versions = {name: every[name] for name in ("Python", *OWN, "kcl-rs", "py-spy", "memray")}
+        found.versions = {name: every[name] for name in ("commit", "Python", *OWN, "kcl-rs", "py-spy", "memray")}
         figures.write_text(json.dumps(asdict(found), indent=1, ensure_ascii=False))
     text = page(Profile(**json.loads(figures.read_text())))
     file = (build if options.quick else ROOT / "docs") / "profile.md"

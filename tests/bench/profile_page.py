@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.bench.page import table
+from tests.bench.page import named, table
 from tests.bench.stages import DRAIN, IDLE, LEFT_OUT, names, shares
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ floor; between the two is nothing that keeps credentials, endpoints and errors b
 
 def page(found: Profile) -> str:
     """The whole page."""
-    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    versions = ", ".join(named(name, version) for name, version in found.versions.items())
     opening = OPENING.format(made=found.made, versions=versions, rounds=len(found.cpu["headrace"]))
     allocated = ALLOCATED.format(traced=found.traced, peak=found.peak["headrace"], bare_peak=found.peak["bare"])
     return (

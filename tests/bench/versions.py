@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,8 +22,24 @@ PINNED = {
 
 
 def versions() -> dict[str, str]:
-    found = {"Python": platform.python_version()} | {name: version(name) for name in OWN}
+    """What is measured, by its commit, and everything it is measured with."""
+    found = {"commit": commit(), "Python": platform.python_version()} | {name: version(name) for name in OWN}
     return found | {name: pinned(file, name) for file, name in PINNED.items()}
+
+
+def commit() -> str:
+    """What lies in the work tree: a short commit, and whether anything differs from it; `?` outside of a repository."""
+    try:
+        head, differs = (git("rev-parse", "--short", "HEAD"), git("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return "?"
+    return f"{head}, changed" if differs else head
+
+
+def git(*arguments: str) -> str:
+    """What git says here."""
+    done = subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def pinned(file: str, name: str) -> str:

@@ -95,5 +95,12 @@ def test_growth_shows_one_thing_varied_at_a_time_and_says_what_is_not_flat() -> 
     assert "20,000.0" not in growth, "where two things differ is another table"
 
 
+def test_the_page_and_the_figures_name_the_commit_that_was_measured() -> None:
+    found = run()
+    found.versions = {"commit": "0123abc, changed", "Python": "3.11"}
+    assert "Versions: commit 0123abc (changed), Python 3.11." in page(found)
+    assert found.to_json()["versions"]["commit"] == "0123abc, changed"
+
+
 def test_what_was_left_out_is_said() -> None:
     assert "- kcl-rs cannot be had: no such package" in page(run(left_out=["kcl-rs cannot be had: no such package"]))
