@@ -12,13 +12,13 @@ import asyncio
 import time
 from argparse import ArgumentParser
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tests.bench.peers import ASYNC_KINESIS, BARE, HEADRACE, KCL_RS, LOCALSTACK, PEERS, Job, Peer, Unavailable
 from tests.bench.processes import CONSUMER, Bench, Group, Stub, bench, environment_of, started, stub
 from tests.bench.results import Measured
-from tests.bench.spread import figure, ratio
+from tests.bench.spread import LEAST_ROUNDS, figure, in_turn, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,29 +87,60 @@ def quick_grid() -> Mapping[Setting, Sequence[Peer]]:
     }
 
 
+@dataclass
+class Rounds:
+    """What each peer did at each point, round by round, and who is left out, with sentences."""
+
+    wanted: int
+    found: dict[tuple[Setting, Peer], list[dict[str, float]]]
+    failed: dict[tuple[Setting, Peer], list[str]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    def note(self, setting: Setting, peer: Peer, why: str) -> None:
+        """A round that failed: the others stand while enough of them can remain."""
+        reasons = self.failed.setdefault((setting, peer), [])
+        reasons.append(why)
+        if self.wanted - len(reasons) < min(LEAST_ROUNDS, self.wanted):
+            del self.found[setting, peer]
+
+    def sentences(self) -> list[str]:
+        """What failed, and what became of the rounds that did not."""
+        told = [
+            f"{peer.name} with {shown(setting)}: "
+            + ("left out" if (setting, peer) not in self.found else f"{len(why)} of {self.wanted} rounds left out")
+            + f": {why[0]}"
+            for (setting, peer), why in self.failed.items()
+        ]
+        return [*dict.fromkeys(self.left_out), *told]
+
+
 async def measure(at: Bench, points: Mapping[Setting, Sequence[Peer]], rounds: int) -> tuple[list[Measured], list[str]]:
-    """Every point and every peer once in each round; who fails at a point is left out there, with a sentence."""
-    found: dict[tuple[Setting, Peer], list[dict[str, float]]] = {
-        (setting, peer): [] for setting, peers in points.items() for peer in peers
-    }
-    left_out: list[str] = []
+    """Every point and every peer once in each round, first to last and last to first; what fails is told in a sentence."""
+    done = Rounds(rounds, {(setting, peer): [] for setting, peers in points.items() for peer in peers})
     async with AsyncExitStack() as stack:
         functions = {
             delay: await stack.enter_async_context(stub("stub_function", at.folder, "--delay", delay))
             for delay in {setting.delay for setting in points}
         }
         for number in range(rounds):
-            for setting, peer in list(found):
-                try:
-                    found[setting, peer].append(await drain(peer, setting, at, functions[setting.delay]))
-                except Unavailable as error:
-                    del found[setting, peer]
-                    left_out.append(str(error))
-                except NotMeasured as error:
-                    del found[setting, peer]
-                    left_out.append(f"{peer.name} with {shown(setting)}: {error}")
+            for setting, peer in in_turn(list(done.found), number):
+                await one_of(done, number, setting, peer, at, functions[setting.delay])
             print(f"drain: round {number + 1} of {rounds} done", flush=True)
-    return [Measured(PART, peer.name, asdict(setting), each) for (setting, peer), each in found.items()], left_out
+    return [
+        Measured(PART, peer.name, asdict(point), each) for (point, peer), each in done.found.items()
+    ], done.sentences()
+
+
+async def one_of(done: Rounds, number: int, setting: Setting, peer: Peer, at: Bench, function: Stub) -> None:
+    """One peer's turn at a point."""
+    try:
+        figures = await drain(peer, setting, at, function)
+        done.found[setting, peer].append({"round": number} | figures)
+    except Unavailable as error:
+        del done.found[setting, peer]
+        done.left_out.append(str(error))
+    except NotMeasured as error:
+        done.note(setting, peer, str(error))
 
 
 def shown(setting: Setting) -> str:
@@ -180,7 +211,9 @@ def tell(measured: Sequence[Measured]) -> None:
         )
     for each in measured[1:]:
         first = measured[0]
-        pair = ratio(each.values("per CPU second"), first.values("per CPU second"))
+        known, own = first.by_round("per CPU second"), each.by_round("per CPU second")
+        both = [number for number in own if number in known]
+        pair = ratio([own[number] for number in both], [known[number] for number in both])
         said = f"{pair.of.median:.2f} of" if pair.stated else "no difference measured from"
         print(f"{each.peer:14} {said} {first.peer}'s records a CPU second ({pair.of.lower:.2f} to {pair.of.upper:.2f})")
 

@@ -18,9 +18,10 @@ OPENING = """\
 
 This page, its plots and [benchmarks.json](benchmarks.json) are written by `{command}`.
 
-{rounds} rounds, in each of which everybody had their turn: a machine that is slower for a while is so for all of them. A figure is the median of the
-rounds, in brackets the quartiles: half of the rounds lie between them. A ratio is that of two figures of the same round. It is stated only
-where every round agrees which is larger and the medians lie farther apart than either spreads; else it says *no difference measured*.
+{rounds} rounds, in each of which everybody had their turn, the first of one round last in the next: a machine that is slower for a while is so for
+all of them. A figure is the median of the rounds, in brackets the quartiles: half of the rounds lie between them. A ratio is that of two figures
+of the same round. It is stated only where every round agrees which is larger and the medians lie farther apart than either spreads; else it says
+*no difference measured*.
 
 Made on {machine}, in {minutes:.0f} minutes from {began}. Servers and functions had one core, what is measured another.
 Load average: {load}; the benchmark alone makes about 2 of it, and what is more took time from everybody.

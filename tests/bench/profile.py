@@ -24,6 +24,7 @@ from tests.bench.drain import Setting, all_asked, released
 from tests.bench.peers import BARE, HEADRACE, Job, Peer, environment
 from tests.bench.processes import CONSUMER, SERVERS, Bench, Group, Stub, bench, environment_of, started, stub
 from tests.bench.profile_page import Profile, page
+from tests.bench.spread import in_turn
 from tests.bench.stages import DRAIN, IDLE, parse, tally
 from tests.bench.versions import OWN, machine, pinned, versions
 from tests.support.servers import ROOT
@@ -64,8 +65,8 @@ class Measuring:
     async def drains(self) -> None:
         """CPU a record, in rounds."""
         setting = Setting(records=self.sizes.records, seconds=120.0)
-        for _ in range(self.sizes.rounds):
-            for peer in PEERS:
+        for number in range(self.sizes.rounds):
+            for peer in in_turn(PEERS, number):
                 async with self.full(peer, setting, peer.command) as (consumer, name):
                     figures = await released(setting, name, self.at.kinesis, self.function, consumer)
                 self.found.cpu.setdefault(peer.name, []).append(figures["µs per record"])

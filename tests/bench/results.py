@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.bench.spread import Ratio, figure, ratio
+from tests.bench.spread import LEAST_ROUNDS, Ratio, figure, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,10 @@ Setting = dict[str, float]
 
 @dataclass(frozen=True)
 class Measured:
-    """One peer at one setting of one part: what each round found, in the order of the rounds."""
+    """One peer at one setting of one part: what each round found, in the order of the rounds.
+
+    `round` is the number of a round where one may be missing.
+    """
 
     part: str
     peer: str
@@ -27,6 +30,9 @@ class Measured:
 
     def values(self, what: str) -> list[float]:
         return [each[what] for each in self.rounds]
+
+    def by_round(self, what: str) -> dict[float, float]:
+        return {each.get("round", place): each[what] for place, each in enumerate(self.rounds)}
 
     def figure(self, what: str) -> Figure:
         return figure(self.values(what))
@@ -63,10 +69,14 @@ class Run:
         return next((each for each in self.find(part, peer, **setting) if each.rounds), None)
 
     def ratio(self, what: str, over: Measured | None, under: Measured | None) -> Ratio | None:
-        """Of two peers that were measured in the same rounds; None unless both were in all of them."""
-        if over is None or under is None or len(over.rounds) != len(under.rounds):
+        """Of two peers in the rounds that both were in; None when these are too few to state anything."""
+        if over is None or under is None:
             return None
-        return ratio(over.values(what), under.values(what))
+        first, second = over.by_round(what), under.by_round(what)
+        both = [number for number in first if number in second]
+        if len(both) < min(LEAST_ROUNDS, self.rounds):
+            return None
+        return ratio([first[number] for number in both], [second[number] for number in both])
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+Anybody = TypeVar("Anybody")
 
 LEAST_ROUNDS = 3
 """Below this nothing is stated: two rounds agree by chance half of the time."""
@@ -42,6 +43,11 @@ def figure(values: Sequence[float]) -> Figure:
     if not values:
         raise ValueError("no round was measured")
     return Figure(quantile(values, 0.5), quantile(values, 0.25), quantile(values, 0.75), len(values))
+
+
+def in_turn(everybody: Sequence[Anybody], number: int) -> list[Anybody]:
+    """Who is first in one round is last in the next: being first may cost or save something."""
+    return list(everybody) if number % 2 == 0 else list(reversed(everybody))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tests.bench.peers import ASYNC_KINESIS, BARE, HEADRACE, KCL_RS, Job, Peer, Unavailable
 from tests.bench.processes import CONSUMER, Bench, environment_of, started, stub
 from tests.bench.results import Measured
+from tests.bench.spread import in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +27,8 @@ async def measure(at: Bench, rounds: int, *, slow: bool) -> tuple[list[Measured]
     """`slow` also measures who takes more than a minute."""
     found: dict[str, list[dict[str, float]]] = {}
     left_out: list[str] = []
-    for _ in range(rounds):
-        for peer in (BARE, HEADRACE, ASYNC_KINESIS):
+    for number in range(rounds):
+        for peer in in_turn((BARE, HEADRACE, ASYNC_KINESIS), number):
             await tried(at, peer, 1, found, left_out)
     if slow:
         await tried(at, KCL_RS, rounds, found, left_out, AS_IT_COMES)

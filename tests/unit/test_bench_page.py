@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tests.bench import drain
 from tests.bench.page import page
+from tests.bench.peers import BARE, HEADRACE
 from tests.bench.results import Measured, Run, from_json
 from tests.bench.targets import targets
 
@@ -51,6 +53,30 @@ def test_a_peer_that_missed_a_round_is_not_compared() -> None:
     found = run(drained("headrace", 100.0, 100.0, 100.0), drained("bare", 200.0, 200.0))
     assert found.ratio("per CPU second", found.one("drain", "headrace"), found.one("drain", "bare")) is None
     assert "**0.5" not in page(found)
+
+
+def test_a_peer_that_failed_in_one_round_is_compared_in_the_others() -> None:
+    own = drained("headrace", *[100.0] * 5)
+    other = drained("bare", *[200.0] * 4, 400.0)
+    other.rounds[:] = [{"round": number} | figures for number, figures in enumerate(other.rounds) if number != 1]
+    found = run(own, other).ratio("per CPU second", own, other)
+    assert found is not None
+    assert (found.of.rounds, found.of.median, found.of.lower) == (4, 0.5, 0.4375), "the last round is its fifth still"
+
+
+def test_rounds_that_failed_leave_the_others_while_three_remain() -> None:
+    base = drain.Setting()
+    done = drain.Rounds(5, {(base, BARE): [], (base, HEADRACE): []})
+    for _ in range(2):
+        done.note(base, BARE, "it ended")
+    assert (base, BARE) in done.found
+    for _ in range(3):
+        done.note(base, HEADRACE, "it ended")
+    assert (base, HEADRACE) not in done.found
+    kept, gone = done.sentences()
+    assert kept.startswith("bare with shards 1")
+    assert kept.endswith("2 of 5 rounds left out: it ended")
+    assert gone.endswith("left out: it ended")
 
 
 def test_targets_are_judged_and_what_was_not_measured_is_said() -> None:

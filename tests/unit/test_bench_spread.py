@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bench.spread import LEAST_ROUNDS, figure, quantile, ratio, slope
+from tests.bench.spread import LEAST_ROUNDS, figure, in_turn, quantile, ratio, slope
 
 NUMBERS = st.lists(st.floats(0.001, 1e6), min_size=1, max_size=20)
 
@@ -72,3 +72,7 @@ def test_the_slope_is_that_of_the_line_through_the_points() -> None:
     assert slope([(1.0, 12.0), (16.0, 42.0), (64.0, 138.0)]) == pytest.approx(2.0)
     with pytest.raises(ValueError, match="two different places"):
         slope([(1.0, 2.0), (1.0, 3.0)])
+
+
+def test_who_is_first_in_one_round_is_last_in_the_next() -> None:
+    assert [in_turn("ab", number) for number in range(3)] == [["a", "b"], ["b", "a"], ["a", "b"]]
