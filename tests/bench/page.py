@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.bench.spread import slope
-from tests.bench.targets import targets
+from tests.bench.targets import per_shard, targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +20,7 @@ This page, its plots and [benchmarks.json](benchmarks.json) are written by `{com
 {rounds} rounds, in each of which everybody had their turn, the first of one round last in the next: a machine that is slower for a while is so for
 all of them. A figure is the median of the rounds, in brackets the quartiles: half of the rounds lie between them. A ratio is that of two figures
 of the same round. It is stated only where every round agrees which is larger and the medians lie farther apart than either spreads; else it says
-*no difference measured*.
+*no difference measured*. A target is met or not where both quartiles say so; else it is not decided.
 
 Made on {machine}, in {minutes:.0f} minutes from {began}. Servers and functions had one core, what is measured another.
 Load average: {load}; the benchmark alone makes about 2 of it, and what is more took time from everybody.
@@ -203,8 +202,8 @@ def idle(run: Run) -> str:
         if each.rounds
     ]
     head = ("shards", "", "% of a core", "the same for each shard", "requests a second", "MB")
-    own = [(each.setting["shards"], each.figure("MB").median) for each in run.find("idle", "headrace") if each.rounds]
-    grows = f"\nHeadrace holds {slope(own) * 1000:.0f} KB more for each further shard.\n" if len(own) > 1 else ""
+    more = per_shard([each for each in run.find("idle", "headrace") if each.rounds])
+    grows = f"\nHeadrace holds {told(more)} KB more for each further shard.\n" if more else ""
     return table(head, rows) + grows
 
 

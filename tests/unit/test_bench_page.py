@@ -95,6 +95,25 @@ def test_targets_are_judged_and_what_was_not_measured_is_said() -> None:
     assert said["taken over < 10 s after kill -9"] == "not measured"
 
 
+def test_a_ratio_is_judged_by_its_quartiles_and_not_by_its_median() -> None:
+    def judged(*own: float) -> str:
+        found = verdicts(run(drained("headrace", *own), drained("bare", *[100.0] * 5)))
+        return next(iter(found.values()))
+
+    assert judged(55.0, 59.0, 61.0, 70.0, 80.0) == "not decided: 0.61, quartiles 0.59 to 0.70"
+    assert judged(55.0, 61.0, 61.0, 70.0, 80.0) == "met"
+    assert judged(50.0, 51.0, 55.0, 59.0, 80.0) == "**not met**"
+
+
+def test_what_idling_costs_is_judged_by_its_quartiles() -> None:
+    def idle(shards: float, *megabytes: float) -> Measured:
+        figures = {"CPU % per shard": 0.05, "requests per second": shards}
+        return Measured("idle", "headrace", {"shards": shards}, [figures | {"MB": each} for each in megabytes])
+
+    found = list(verdicts(run(idle(1.0, 79.0, 79.0, 81.0, 81.0, 79.9), idle(256.0, *[100.0] * 5))).values())
+    assert found[4:8] == ["met", "not decided: 80 MB, quartiles 79 MB to 81 MB", "met", "met"]
+
+
 def test_latency_is_judged_by_the_reads_that_were_made() -> None:
     def read(every: float, p50: float, p99: float) -> Run:
         figures = {"p50": p50, "p90": p99, "p99": p99, "reads per second": 1 / every}
