@@ -100,20 +100,29 @@ def write(run: Run, folder: Path) -> None:
     subprocess.run(list(map(str, command)), cwd=ROOT, check=True)
 
 
+def is_whole(options: Namespace) -> bool:
+    """Whether docs/ may be written from it: every part, in as many rounds as it takes."""
+    return not options.quick and not options.parts and options.rounds >= FULL
+
+
 def main() -> None:
     parser = ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer points, peers and seconds")
     parser.add_argument("--rounds", type=int, help=f"default: {FULL}, {QUICK} with --quick")
     parser.add_argument("--parts", help="only these, with commas between: " + ", ".join(parts(0, quick=False)))
-    parser.add_argument("--output", type=Path, help="folder for the results; default: docs, build/bench with --quick")
+    parser.add_argument(
+        "--output", type=Path, help="folder for the results; default: docs, build/bench for less than a whole run"
+    )
     options = parser.parse_args()
     options.rounds = options.rounds or (QUICK if options.quick else FULL)
-    folder = options.output or (ROOT / "build" / "bench" if options.quick else ROOT / "docs")
+    folder = options.output or (ROOT / "docs" if is_whole(options) else ROOT / "build" / "bench")
     try:
         run = asyncio.run(measure(options))
     except same.Different as error:
         sys.exit(f"nothing was measured: {error}")
     write(run, folder)
+    if not options.output and not is_whole(options):
+        print("a part of the benchmark does not replace docs/benchmarks.md, which is of one whole run")
     print(*(f"left out: {line}" for line in run.left_out), sep="\n", end="\n" * bool(run.left_out))
     print(f"{run.seconds:.0f} s; see {folder / 'benchmarks.md'}")
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from typing import Any
 
+import pytest
+
 from tests.bench import drain
+from tests.bench.__main__ import is_whole
 from tests.bench.page import page
 from tests.bench.peers import BARE, HEADRACE
 from tests.bench.results import Measured, Run, from_json
@@ -145,6 +149,14 @@ def test_the_page_and_the_figures_name_the_commit_that_was_measured() -> None:
     found.versions = {"commit": "0123abc, changed", "Python": "3.11"}
     assert "Versions: commit 0123abc (changed), Python 3.11." in page(found)
     assert found.to_json()["versions"]["commit"] == "0123abc, changed"
+
+
+@pytest.mark.parametrize(
+    ("options", "whole"),
+    [({}, True), ({"quick": True}, False), ({"parts": "idle"}, False), ({"rounds": 4}, False), ({"rounds": 7}, True)],
+)
+def test_only_a_whole_run_may_replace_the_page_in_docs(options: dict[str, Any], whole: bool) -> None:
+    assert is_whole(Namespace(**{"quick": False, "parts": None, "rounds": 5} | options)) is whole
 
 
 def test_what_was_left_out_is_said() -> None:
