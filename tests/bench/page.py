@@ -51,7 +51,9 @@ same stream at the same time and meant to read once a second. The least there ca
 IDLE = """\
 ## Idle
 
-Streams without records. async-kinesis sleeps after an empty read before it looks at the next shard, so that it reads less often.
+Streams without records, each size by itself or beside one that takes little, one span a round. What a shard costs is
+given at the reads that were made: % of a core for one read a second. async-kinesis sleeps after an empty read before it looks at the next shard, so
+that it reads less often.
 """
 
 RECOVERY = """\
@@ -169,11 +171,12 @@ def sweep(run: Run) -> str:
                     f"{own.setting['parallel']:.0f}",
                     told(own.figure("per CPU second")),
                     told(own.figure("per second")),
+                    f"{own.figure('MB').median:.0f}",
                     compared(run.ratio("per CPU second", own, other)),
                     compared(run.ratio("per second", own, other)),
                 )
             )
-    head = ("shards", "batch", "function takes", "calls a shard", "records a CPU second", "records a second")
+    head = ("shards", "batch", "function takes", "calls a shard", "records a CPU second", "records a second", "MB")
     return table((*head, "over bare, a CPU second", "over bare, a second"), rows)
 
 
@@ -194,14 +197,15 @@ def idle(run: Run) -> str:
             f"{each.setting['shards']:.0f}",
             each.peer,
             told(each.figure("CPU %"), ".2f"),
-            told(each.figure("CPU % per shard"), ".3f"),
+            told(each.figure("CPU % per read a second"), ".3f"),
+            f"{each.figure('reads per second').median:.1f}",
             f"{each.figure('requests per second').median:.1f}",
             f"{each.figure('MB').median:.0f}",
         )
         for each in sorted(run.find("idle"), key=lambda each: (each.peer != "headrace", each.setting["shards"]))
         if each.rounds
     ]
-    head = ("shards", "", "% of a core", "the same for each shard", "requests a second", "MB")
+    head = ("shards", "", "% of a core", "the same for one read a second", "reads a second", "requests a second", "MB")
     more = per_shard([each for each in run.find("idle", "headrace") if each.rounds])
     grows = f"\nHeadrace holds {told(more)} KB more for each further shard.\n" if more else ""
     return table(head, rows) + grows
@@ -254,6 +258,8 @@ def stuck(run: Run) -> str:
         (
             f"{each.setting['shards']:.0f}",
             f"{each.setting['backlog']:,.0f}",
+            f"{each.setting.get('bytes', 1024) / 1024:.0f} KB",
+            f"{each.rounds[-1].get('MB sent', 0.0):,.0f}",
             f"{max(each.values('MB')):.0f}",
             f"{each.rounds[-1]['MB'] - each.rounds[len(each.rounds) // 2]['MB']:+.1f}",
         )
@@ -262,5 +268,15 @@ def stuck(run: Run) -> str:
     ]
     if not rows:
         return ""
-    head = ("shards", "records that wait in each", "MB at most", "MB over the second half of the time")
-    return "A function that takes calls and never answers, and what Headrace then holds:\n\n" + table(head, rows)
+    head = (
+        "shards",
+        "records that wait in each",
+        "of",
+        "MB it was sent",
+        "MB at most",
+        "MB over the second half of the time",
+    )
+    return (
+        "A function that takes calls and never answers, and what Headrace then holds; one read of Kinesis is 10 MB at most:\n\n"
+        + table(head, rows)
+    )

@@ -45,6 +45,10 @@ class Usage:
     megabytes: float
 
 
+class Ended(Exception):
+    """A process that is gone, or does not do what is measured; with the end of its log."""
+
+
 @dataclass
 class Group:
     """A process and everything it started: all that is in its session."""
@@ -56,6 +60,13 @@ class Group:
         """Of those alive, and of children that ended and were waited for."""
         found = [_usage(pid) for pid in self._members()]
         return Usage(sum(each.cpu for each in found), sum(each.megabytes for each in found))
+
+    def living(self) -> Usage:
+        """The same of a process that still runs; raises Ended, as one that does not would seem to cost nothing."""
+        found = self.usage()
+        if self.ended:
+            raise Ended(f"{self.output.stem} ended with {self.process.returncode}: {self.log()}")
+        return found
 
     def _members(self) -> list[int]:
         members = []

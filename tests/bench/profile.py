@@ -121,7 +121,7 @@ class Measuring:
             await idle.all_reading(self.at, idling)
             told = await idle.watched(self.at, idling, self.sizes.rounds, self.sizes.idles / self.sizes.rounds)
             self.found.idle[f"{peer.name} {shards}"] = [
-                1000 * each["CPU %"] / 100 / each["requests per second"] for each in told[name]
+                1000 * each["CPU %"] / 100 / each["reads per second"] for each in told[name]
             ]
             if (peer, shards) == (HEADRACE, max(self.sizes.shards)):
                 async with self.spied(process) as raw:

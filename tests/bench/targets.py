@@ -78,10 +78,10 @@ def of_latency(run: Run) -> Iterable[Target]:
 
 def of_idle(run: Run) -> Iterable[Target]:
     found = {int(each.setting["shards"]): each for each in run.find("idle", "headrace") if each.rounds}
-    costs = [each.figure("CPU % per shard") for each in found.values()]
+    costs = [each.figure("CPU % per read a second") for each in found.values()]
     worst = max(costs, key=lambda cost: cost.median, default=None)
     yield judged(
-        f"idle: < {IDLE_PERCENT:g} % of a core a shard, whichever size is worst",
+        f"idle: < {IDLE_PERCENT:g} % of a core a shard read once a second, whichever size is worst",
         worst,
         "{:.3f} %",
         lambda value: value < IDLE_PERCENT,
@@ -90,7 +90,7 @@ def of_idle(run: Run) -> Iterable[Target]:
     yield judged(f"idle: ≤ {IDLE_MB:g} MB with one shard", one, "{:.0f} MB", lambda value: value <= IDLE_MB)
     more = per_shard(list(found.values()))
     yield judged(f"idle: ≤ {SHARD_KB:g} KB for each further shard", more, "{:.0f} KB", lambda value: value <= SHARD_KB)
-    many = found[MOST_SHARDS].figure("requests per second") if MOST_SHARDS in found else None
+    many = found[MOST_SHARDS].figure("reads per second") if MOST_SHARDS in found else None
     yield judged(
         f"{MOST_SHARDS} shards in one process, each read every second",
         many,

@@ -111,7 +111,7 @@ def test_a_ratio_is_judged_by_its_quartiles_and_not_by_its_median() -> None:
 
 def test_what_idling_costs_is_judged_by_its_quartiles() -> None:
     def idle(shards: float, *megabytes: float) -> Measured:
-        figures = {"CPU % per shard": 0.05, "requests per second": shards}
+        figures = {"CPU %": 0.05, "CPU % per read a second": 0.05, "reads per second": shards}
         return Measured("idle", "headrace", {"shards": shards}, [figures | {"MB": each} for each in megabytes])
 
     found = list(verdicts(run(idle(1.0, 79.0, 79.0, 81.0, 81.0, 79.9), idle(256.0, *[100.0] * 5))).values())
