@@ -45,7 +45,7 @@ def parts(rounds: int, *, quick: bool) -> dict[str, Part]:
             "latency": lambda at: latency.measure(at, latency.FEW, (10.0,), rounds, 4.0),
             "idle": lambda at: idle.measure(at, idle.FEW, rounds, 3.0),
             "start": lambda at: starting.measure(at, rounds, slow=False),
-            "stuck": lambda at: stuck.measure(at, (1,), 8.0),
+            "stuck": lambda at: stuck.measure(at, stuck.FEW, 8.0),
         }
     return {
         "drain": lambda at: drain.measure(at, drain.grid(), rounds),
@@ -53,7 +53,7 @@ def parts(rounds: int, *, quick: bool) -> dict[str, Part]:
         "idle": lambda at: idle.measure(at, idle.ALL, rounds, 12.0),
         "start": lambda at: starting.measure(at, rounds, slow=True),
         "recovery": lambda at: recovery.measure(at, rounds),
-        "stuck": lambda at: stuck.measure(at, (1, 16), 20.0),
+        "stuck": lambda at: stuck.measure(at, stuck.ALL, 20.0),
     }
 
 

@@ -63,6 +63,8 @@ class Prepared:
     text: memoryview
     ends: list[int]
     began: float
+    size: int
+    """Bytes of each record's data."""
 
     def piece(self, start: int, end: int) -> memoryview:
         """The records from `start` up to `end`, without commas around."""
@@ -76,16 +78,16 @@ class Prepared:
         return bisect.bisect_left(range(len(self.ends)), timestamp, key=self.arrival)
 
 
-def document(number: int) -> bytes:
+def document(number: int, size: int) -> bytes:
     opening, closing = f'{{"number": {number}, "text": "'.encode(), b'"}'
-    room = DATA_BYTES - len(opening) - len(closing)
+    room = size - len(opening) - len(closing)
     return opening + base64.b64encode(random.Random(number).randbytes(room))[:room] + closing
 
 
-def prepare(records: int) -> Prepared:
-    """JSON documents of DATA_BYTES, little compressible, the same at every start."""
-    data = [base64.b64encode(document(number)).decode() for number in range(DIFFERENT)]
-    prepared = Prepared(memoryview(b""), [0] * records, float(int(time.time()) - SPREAD))
+def prepare(records: int, size: int = DATA_BYTES) -> Prepared:
+    """JSON documents of so many bytes, little compressible, the same at every start."""
+    data = [base64.b64encode(document(number, size)).decode() for number in range(min(records, DIFFERENT))]
+    prepared = Prepared(memoryview(b""), [0] * records, float(int(time.time()) - SPREAD), size)
     text = bytearray()
     for index in range(records):
         text += (
@@ -231,7 +233,9 @@ class Api(Connection):
         if time.time() - made > ITERATOR_LIFE:
             raise Refused("ExpiredIteratorException")
         stream.requests["GetRecords"] += 1
-        limit = min(asked.get("Limit") or MOST_RECORDS, MOST_RECORDS, MOST_BYTES // (DATA_BYTES + len("key-0000")))
+        limit = min(
+            asked.get("Limit") or MOST_RECORDS, MOST_RECORDS, MOST_BYTES // (self.prepared.size + len("key-0000"))
+        )
 
         def send() -> None:
             self._send_records(stream, shard_id, place, limit)
@@ -310,8 +314,9 @@ class Api(Connection):
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, required=True, help="records that one shard may show at most")
+    parser.add_argument("--bytes", type=int, default=DATA_BYTES, help="of a record's data")
     options = parser.parse_args()
-    Api.prepared, Api.streams = prepare(options.records), {}
+    Api.prepared, Api.streams = prepare(options.records, options.bytes), {}
     listen(Api)
 
 
