@@ -11,6 +11,7 @@ import asyncio
 import json
 import signal
 import subprocess
+import sys
 import time
 from argparse import ArgumentParser
 from contextlib import asynccontextmanager
@@ -104,29 +105,24 @@ class Measuring:
         self.found.traced = self.sizes.traced
 
     async def idling(self) -> None:
-        """What empty shards cost, and where that goes; each size for as long as it takes, all at the same time."""
-        streams = {(peer, shards): f"idle-{peer.name}-{shards}" for shards in self.sizes.shards for peer in PEERS}
-        async with asyncio.TaskGroup() as tasks:
-            for (peer, shards), name in streams.items():
-                tasks.create_task(self._idle(peer, shards, name))
+        """What empty shards cost, and where that goes; one size after the other, the peers of a size beside each other."""
+        for shards in self.sizes.shards:
+            async with asyncio.TaskGroup() as tasks:
+                for peer in PEERS:
+                    tasks.create_task(self._idle(peer, shards, f"idle-{peer.name}-{shards}"))
 
     async def _idle(self, peer: Peer, shards: int, name: str) -> None:
-        folder = self.at.folder / name
-        folder.mkdir()
-        arn = (await self.at.kinesis.ask("stream", name=name, shards=shards, records=0))["arn"]
-        job = Job(self.at.kinesis.url, arn, f"{self.function.url}/", read_every=1000)
-        surroundings = environment_of(self.at.kinesis.url, self.at.services)
-        with started(peer.command(job, folder), folder, name, CONSUMER, **surroundings) as process:
-            idling = [idle.Idling(peer, shards, name, process)]
-            await idle.all_reading(self.at, idling)
-            told = await idle.watched(self.at, idling, self.sizes.rounds, self.sizes.idles / self.sizes.rounds)
-            self.found.idle[f"{peer.name} {shards}"] = [
-                1000 * each["CPU %"] / 100 / each["reads per second"] for each in told[name]
-            ]
-            if (peer, shards) == (HEADRACE, max(self.sizes.shards)):
-                async with self.spied(process) as raw:
-                    await asyncio.sleep(self.sizes.idles)
-                self.found.idle_samples = tally(parse(raw.read_text()), IDLE)
+        with await idle.begun(self.at, peer, shards, f"{self.function.url}/") as idling:
+            await idle.all_reading(self.at, [idling])
+            told = await idle.watched(self.at, [idling], self.sizes.rounds, self.sizes.idles / self.sizes.rounds)
+            self.found.idle[f"{peer.name} {shards}"] = [10 * each["CPU % per read a second"] for each in told[name]]
+            if peer is not HEADRACE:
+                return
+            if shards == min(self.sizes.shards):
+                self.found.memory = imports() | {"run": told[name][-1]["MB"]}
+            async with self.spied(idling.process) as raw:
+                await asyncio.sleep(2 * self.sizes.idles)
+            self.found.idle_samples[str(shards)] = tally(parse(raw.read_text()), IDLE)
 
     @asynccontextmanager
     async def full(
@@ -157,6 +153,20 @@ class Measuring:
                 raise RuntimeError(f"py-spy wrote nothing: {spy.log()}")
 
 
+def imports() -> dict[str, float]:
+    """MB that a process holds more with what Headrace imports, and with what `headrace run` leaves out besides."""
+    libraries = "aiobotocore.session, aiohttp, pydantic"
+    bare, known, more = (resident(modules) for modules in ("sys", libraries, f"{libraries}, kubernetes.aio.client"))
+    return {"libraries": known - bare, "cluster": more - known}
+
+
+def resident(modules: str) -> float:
+    """MB of a process that imports these."""
+    program = f"import {modules}; print(open('/proc/self/status').read().partition('VmRSS:')[2].split()[0])"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return int(done.stdout) / 1000
+
+
 async def ended(process: Group) -> None:
     """Waits until a process has ended."""
     async with asyncio.timeout(ENDS):
@@ -184,7 +194,7 @@ def main() -> None:
     build.mkdir(parents=True, exist_ok=True)
     figures = build / "profile.json"
     if not options.again:
-        quick = Sizes(2, 20_000, 40_000, 10_000, 6.0, (16,))
+        quick = Sizes(2, 20_000, 40_000, 10_000, 6.0, (1, 16))
         found = asyncio.run(measure(quick if options.quick else Sizes()))
         found.made = f"{datetime.now(UTC):%Y-%m-%d} on {machine()}"
         every = versions() | {name: pinned(TOOLS, name) for name in ("py-spy", "memray")}

@@ -17,7 +17,7 @@ class Profile:
     """What was found, by peer: µs a record of each round, samples and allocations by stage, the most held in MB.
 
     `allocations` are numbers and bytes for `traced` records. `idle` is by peer and shards, the milliseconds of CPU a read
-    took in each span.
+    took in each span; `idle_samples` are by shards. `memory` is in MB: of a run that idles, of its libraries, of what it leaves out.
     """
 
     made: str = ""
@@ -28,7 +28,8 @@ class Profile:
     allocations: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     peak: dict[str, float] = field(default_factory=dict)
     idle: dict[str, list[float]] = field(default_factory=dict)
-    idle_samples: dict[str, int] = field(default_factory=dict)
+    idle_samples: dict[str, dict[str, int]] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
 
 
 OPENING = """\
@@ -37,8 +38,9 @@ OPENING = """\
 This page is written by `make profile`: {made}. Versions: {versions}.
 
 Two targets of [benchmarks.md](benchmarks.md) are about CPU time, in a drain and in idling; this page says where it goes and what would lower it. CPU is
-that of the least of {rounds} rounds, in which Headrace and the bare loop took turns: a machine that others use too only ever adds to it. How it divides is
-told by [py-spy](https://github.com/benfred/py-spy), 500 samples a second, without those that wait; what is allocated by
+that of the least of {rounds} rounds, in which Headrace and the bare loop took turns: a machine that others use too only ever adds to it. So a figure here is
+lower than one of benchmarks.md, which is the median of its rounds, and the two are not to be compared. How it divides is told by
+[py-spy](https://github.com/benfred/py-spy), 500 samples a second, without those that wait; what is allocated by
 [memray](https://github.com/bloomberg/memray), with Python's own allocator. One stack of calls is in one row (`tests/bench/stages.py`).
 
 ## CPU of a drain
@@ -71,12 +73,13 @@ writes, which falls out of the processor's second cache. So data are written by 
 
 ## What was tried
 
-µs of CPU a record, the least of 30 rounds of 10,000 records, all processes in turn, on a machine that others used. At batches of 100 the quartiles of each
-ratio to Headrace as it is hold 1: no difference is larger than the spread.
+One run by hand on 2026-11-26, of which these figures are all that was kept; no command repeats it, and Headrace has changed since. µs of CPU a record, the
+least of 30 rounds of 10,000 records, all processes in turn, on a machine that others used. At batches of 100 the quartiles of each ratio to Headrace as
+it was hold 1: no difference is larger than the spread.
 
 | | µs a record | |
 |---|---|---|
-| as it is | 12.4 | |
+| as it was | 12.4 | |
 | 2,000 records a read instead of 1,000 | 13.9 | dearer, if anything |
 | 500 records a read | 14.2 | dearer, if anything |
 | larger thresholds of the garbage collector | 12.8 | |
@@ -98,12 +101,13 @@ ratio to Headrace as it is hold 1: no difference is larger than the spread.
 IDLING = """\
 ## CPU of idling
 
-Streams without records, each shard read once a second; all of these at the same time.
+Streams without records, each shard read once a second; one size after the other, Headrace and the bare loop beside each other.
 """
 
 IDLED = """\
 One shard read alone costs several times what it costs among {shards}, in the bare loop too, which needs {one:.3f} % of a core for it: over the target of
-0.1 % without doing anything with botocore. Cold caches would explain that; it was not taken apart.
+0.1 % without doing anything with botocore. Cold caches would explain that: nothing runs between two reads that
+would keep them warm. The samples of one shard are few, as it hardly runs.
 
 Most of a read is botocore's and aiobotocore's: what is signed, put together and sent, and hooks around it. One user agent for the process, no second
 validation, and one look at the endpoint's rules for each operation are what could be left out of it from outside. A bare loop that signs by itself is the
@@ -111,7 +115,8 @@ floor; between the two is nothing that keeps credentials, endpoints and errors b
 
 ## Memory
 
-`headrace run` holds 82 MB, of which botocore, aiohttp and pydantic are 45; a client of Kubernetes, 12 MB, is not loaded by it.
+`headrace run` of {fewest}, idling, holds {run:.0f} MB, of which botocore, aiohttp and pydantic are {libraries:.0f}; a client of Kubernetes, {cluster:.0f} MB,
+is not loaded by it.
 """
 
 
@@ -156,7 +161,13 @@ def floor(found: Profile) -> str:
 def idled(found: Profile) -> str:
     """What is said of idling."""
     fewest = min((which for which in found.idle if which.startswith("bare")), key=shards_of)
-    return IDLED.format(one=min(found.idle[fewest]) / 10, shards=max(map(shards_of, found.idle)))
+    shards = shards_of(fewest)
+    return IDLED.format(
+        one=min(found.idle[fewest]) / 10,
+        shards=max(map(shards_of, found.idle)),
+        fewest="one shard" if shards == 1 else f"{shards} shards",
+        **found.memory,
+    )
 
 
 def shards_of(which: str) -> int:
@@ -202,13 +213,26 @@ def idle(found: Profile) -> str:
         for which, value in sorted(least.items(), key=lambda one: (shards_of(one[0]), one[0]))
     ]
     known = table(("", "shards", "ms a read, at least", "at most", "of a core a shard, at least"), rows)
-    own = max((which for which in least if which.startswith("headrace")), key=shards_of)
-    parts = shares(found.idle_samples)
-    stages = [
-        (name, f"{parts.get(name, 0.0):.0%}".replace("%", " %"), f"{parts.get(name, 0.0) * least[own]:.2f}")
-        for name in told(names(IDLE))
+    return known + "\n" + idle_stages(found)
+
+
+def idle_stages(found: Profile) -> str:
+    """What a read of an empty shard divides into, with few shards beside with many."""
+    sizes = sorted(found.idle_samples, key=int)
+    parts = {size: shares(found.idle_samples[size]) for size in sizes}
+    rows = []
+    for name in told(names(IDLE)):
+        cells: list[str] = []
+        for size in sizes:
+            share = parts[size].get(name, 0.0)
+            cells += f"{share:.0%}".replace("%", " %"), f"{share * min(found.idle[f'headrace {size}']):.2f}"
+        rows.append((name, *cells))
+    counted = [
+        sum(number for name, number in found.idle_samples[size].items() if name not in LEFT_OUT) for size in sizes
     ]
-    return known + "\n" + table((f"with {own.split()[1]} shards", "of the CPU time", "ms a read"), stages)
+    rows.append(("samples", *(cell for number in counted for cell in (f"{number:,}", ""))))
+    head = [cell for size in sizes for cell in (f"of the CPU time with {size}", "ms a read")]
+    return table(("shards", *head), rows)
 
 
 def told(every: Iterable[str]) -> list[str]:

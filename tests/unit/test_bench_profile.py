@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.profile_page import Profile, page
+from tests.bench.profile_page import TRIED, Profile, page
 from tests.bench.stages import DRAIN, IDLE, LEFT_OUT, REST, START, WAITING, Stage, names, parse, shares, stage_of, tally
+from tests.support.servers import ROOT
 
 LOOP = ("asyncio/runners.py:run", "asyncio/base_events.py:_run_once")
 READ = (*LOOP, "headrace/stream/poller.py:_read", "headrace/stream/sources/kinesis.py:read")
@@ -83,12 +84,19 @@ def test_the_page_divides_the_least_of_the_rounds_by_the_samples() -> None:
             },
             peak={"headrace": 12.0, "bare": 5.0},
             idle={"headrace 64": [2.0, 1.5], "headrace 1": [3.0], "bare 64": [0.5], "bare 1": [0.6]},
-            idle_samples={"botocore: signing": 3, REST: 1},
+            idle_samples={"64": {"botocore: signing": 3, REST: 1, WAITING: 90}, "1": {REST: 1}},
+            memory={"run": 79.4, "libraries": 45.0, "cluster": 12.0},
         )
     )
     assert "| GetRecords: the answer decoded | 50 % | 10.0 | 5.0 |" in found
     assert "| GetRecords: the answer decoded | 7.0 | 2,000 | 0.0 | 0 |" in found
     assert "| headrace | 64 | 1.50 | 2.00 | 0.150 % |" in found
     assert "which needs 0.060 % of a core for it" in found
-    assert "| botocore: signing | 75 % | 1.12 |" in found
+    assert "| botocore: signing | 0 % | 0.00 | 75 % | 1.12 |" in found
+    assert "| samples | 1 |  | 4 |  |" in found
+    assert "`headrace run` of one shard, idling, holds 79 MB" in found
     assert [name for name in names(IDLE) if name not in LEFT_OUT and f"| {name} |" not in found] == []
+
+
+def test_the_page_in_docs_has_the_figures_of_what_was_tried_from_here() -> None:
+    assert TRIED in (ROOT / "docs" / "profile.md").read_text()
