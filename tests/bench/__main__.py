@@ -42,14 +42,14 @@ def parts(rounds: int, *, quick: bool) -> dict[str, Part]:
     if quick:
         return {
             "drain": lambda at: drain.measure(at, drain.quick_grid(), rounds),
-            "latency": lambda at: latency.measure(at, latency.FEW, (10.0,), rounds, 4.0),
+            "latency": lambda at: latency.measure(at, latency.FEW, rounds),
             "idle": lambda at: idle.measure(at, idle.FEW, rounds, 3.0),
             "start": lambda at: starting.measure(at, rounds, slow=False),
             "stuck": lambda at: stuck.measure(at, stuck.FEW, 8.0),
         }
     return {
         "drain": lambda at: drain.measure(at, drain.grid(), rounds),
-        "latency": lambda at: latency.measure(at, latency.PEERS, (1.0, 10.0, 100.0), rounds, 20.0),
+        "latency": lambda at: latency.measure(at, latency.ALL, rounds),
         "idle": lambda at: idle.measure(at, idle.ALL, rounds, 12.0),
         "start": lambda at: starting.measure(at, rounds, slow=True),
         "recovery": lambda at: recovery.measure(at, rounds),

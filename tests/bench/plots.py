@@ -14,6 +14,7 @@ from matplotlib import pyplot as plt
 
 from tests.bench.page import VARIED, varied
 from tests.bench.results import Measured, Run, from_json
+from tests.bench.targets import LEAST_OF_P99
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,13 +86,13 @@ def latency(run: Run) -> Any:
             each = run.one("latency", peer, rate=rate)
             if each is not None:
                 place = at + (number - len(peers) / 2) * 0.15
-                one.vlines(
-                    place, each.figure("p50").median, each.figure("p99").median, color=COLOURS[peer], linewidth=2
-                )
+                tail = "p99" if each.pooled.get("records", 0) >= LEAST_OF_P99 else "p90"
+                ends = each.figure("p50").median, each.pooled.get(tail, each.figure("p90").median)
+                one.vlines(place, *ends, color=COLOURS[peer], linewidth=2)
                 one.plot(place, each.figure("p50").median, "o", color=COLOURS[peer], label=peer if not at else None)
     one.set_xticks(range(len(rates)), [f"{rate:g} puts a second" for rate in rates])
     one.set_ylim(bottom=0)
-    one.set_title("put to function, ms: p50 to p99", fontsize=10)
+    one.set_title("put to function, ms: p50 to p99 (p90 of fewer than 100 records)", fontsize=10)
     one.legend(fontsize=8)
     return drawing
 

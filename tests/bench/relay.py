@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -17,12 +18,17 @@ READ = b"Kinesis_20131202.GetRecords"
 
 @dataclass
 class Relay:
-    """Passes everything on; `reads` are the GetRecords so far."""
+    """Passes everything on, and remembers when each GetRecords came, by CLOCK_MONOTONIC."""
 
     host: str
     port: int
     url: str = ""
-    reads: int = 0
+    times: list[float] = field(default_factory=list)
+
+    @property
+    def reads(self) -> int:
+        """The GetRecords so far."""
+        return len(self.times)
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(self.host, self.port)
@@ -33,7 +39,7 @@ class Relay:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(256 * 1024):
-                self.reads += data.count(READ)  # a request's head comes in one piece
+                self.times += [time.monotonic()] * data.count(READ)  # a request's head comes in one piece
                 writer.write(data)
                 await writer.drain()
         writer.close()

@@ -20,13 +20,14 @@ Setting = dict[str, float]
 class Measured:
     """One peer at one setting of one part: what each round found, in the order of the rounds.
 
-    `round` is the number of a round where one may be missing.
+    `round` is the number of a round where one may be missing; `pooled` is of the samples of all rounds together.
     """
 
     part: str
     peer: str
     setting: Setting
     rounds: list[dict[str, float]]
+    pooled: dict[str, float] = field(default_factory=dict)
 
     def values(self, what: str) -> list[float]:
         return [each[what] for each in self.rounds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,6 +37,16 @@ def quantile(values: Sequence[float], share: float) -> float:
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def quantile_error(values: Sequence[float], share: float) -> float:
+    """The standard error of a quantile of independent samples, whatever they are distributed like.
+
+    So many samples lie below the true one as a coin of that share would show heads: half of what lies between one
+    standard deviation of that number fewer and more.
+    """
+    step = math.sqrt(share * (1 - share) / len(values))
+    return (quantile(values, min(1.0, share + step)) - quantile(values, max(0.0, share - step))) / 2
 
 
 def figure(values: Sequence[float]) -> Figure:

@@ -118,13 +118,40 @@ def test_what_idling_costs_is_judged_by_its_quartiles() -> None:
     assert found[4:8] == ["met", "not decided: 80 MB, quartiles 79 MB to 81 MB", "met", "met"]
 
 
-def test_latency_is_judged_by_the_reads_that_were_made() -> None:
-    def read(every: float, p50: float, p99: float) -> Run:
-        figures = {"p50": p50, "p90": p99, "p99": p99, "reads per second": 1 / every}
-        return run(Measured("latency", "headrace", {"rate": 10.0}, [figures] * 3))
+def late(
+    peer: str, beyond: float, error: float = 1.0, records: int = 5000, missing: int = 0, turn: int = 0
+) -> Measured:
+    figures = {"p50": 500.0, "p90": 900.0, "p99": 1000.0, "records": records / 5, "missing": 0, "reads per second": 1.0}
+    pooled = {name: figures[name] for name in ("p50", "p90", "p99")} | {"records": records, "missing": missing}
+    pooled |= {"p50 beyond": beyond, "p50 error": error, "p99 beyond": beyond, "p99 error": error}
+    return Measured("latency", peer, {"rate": 10.0, "turn": turn}, [figures] * 5, pooled)
 
-    assert list(verdicts(read(1.0, 509.0, 1049.0)).values())[2:4] == ["met", "met"]
-    assert list(verdicts(read(0.5, 509.0, 1049.0)).values())[2:4] == ["**not met**", "**not met**"]
+
+@pytest.mark.parametrize(
+    ("found", "p50", "p99"),
+    [
+        ([late("headrace", 6.0)], "met", "met"),
+        ([late("headrace", 60.0)], "**not met**", "**not met**"),
+        ([late("headrace", 6.0, error=12.0)], "not decided: +6 ± 12 ms of 5,000 records", "met"),
+        ([late("headrace", 9.5)], "not decided: +10 ± 1 ms of 5,000 records", "met"),
+        ([late("headrace", 0.0, records=90)], "met", "not decided: 90 records"),
+        ([late("headrace", 0.0, missing=200)], *["not decided: 200 of 5,200 records did not come in time"] * 2),
+        ([late("headrace", 6.0), late("bare", 101.0)], *["left out: the emulator is the bound at this rate"] * 2),
+        ([late("headrace", 6.0), late("bare", 101.0, turn=1)], "met", "met"),
+    ],
+)
+def test_latency_is_judged_by_all_records_of_a_rate_unless_the_bare_loop_was_late(
+    found: list[Measured], p50: str, p99: str
+) -> None:
+    assert list(verdicts(run(*found)).values())[2:4] == [p50, p99]
+
+
+def test_latency_shows_records_and_no_p99_of_a_few() -> None:
+    few = late("headrace", 3.0, records=90, missing=2)
+    assert "| 10 | headrace | 500 (500 to 500) | 900 (900 to 900) |  | 1.00 | 500 | +3 ± 1 | 90 | 2 |" in page(run(few))
+    assert "| 1,000 of all | 1.00 |" in page(run(late("headrace", 3.0, records=400)))
+    assert "| 1,000 (1,000 to 1,000) | 1.00 |" in page(run(late("headrace", 3.0)))
+    assert "the emulator is the bound" in page(run(late("headrace", 3.0), late("bare", 200.0)))
 
 
 def test_growth_shows_one_thing_varied_at_a_time_and_says_what_is_not_flat() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bench.spread import LEAST_ROUNDS, figure, in_turn, quantile, ratio, slope
+from tests.bench.spread import LEAST_ROUNDS, figure, in_turn, quantile, quantile_error, ratio, slope
 
 NUMBERS = st.lists(st.floats(0.001, 1e6), min_size=1, max_size=20)
 
@@ -76,3 +76,12 @@ def test_the_slope_is_that_of_the_line_through_the_points() -> None:
 
 def test_who_is_first_in_one_round_is_last_in_the_next() -> None:
     assert [in_turn("ab", number) for number in range(3)] == [["a", "b"], ["b", "a"], ["a", "b"]]
+
+
+def test_the_error_of_a_median_shrinks_with_the_root_of_the_samples() -> None:
+    def error(samples: int) -> float:
+        return quantile_error([1000 * place / samples for place in range(samples)], 0.5)
+
+    assert error(2500) == pytest.approx(10.0, rel=0.01), "half of a second by the root of 2,500"
+    assert error(10_000) == pytest.approx(5.0, rel=0.01)
+    assert quantile_error([7.0] * 100, 0.99) == 0.0
