@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 PART = "stuck"
 LOOKS = 20
+BEGIN = 60.0
+"""Seconds until all shards are read at most."""
 KB = 1024
 
 
@@ -45,7 +48,7 @@ ALL: tuple[Turn, ...] = (
 
 
 async def measure(at: Bench, turns: Sequence[Turn], seconds: float) -> tuple[list[Measured], list[str]]:
-    """Memory over so many seconds for each stream; who ends instead of waiting is told."""
+    """Memory over so many seconds from the first reads on, for each stream; who ends instead of waiting is told."""
     measured: list[Measured] = []
     left_out: list[str] = []
     async with AsyncExitStack() as stack:
@@ -78,6 +81,8 @@ async def one_turn(at: Bench, turn: Turn, servers: dict[int, Stub], function: st
             environment = environment_of(kinesis.url, at.services)
             made = started(command, at.folder / full.name, full.name, CONSUMER, **environment)
             working[full] = stack.enter_context(made)
+        for full, process in working.items():
+            await all_read(servers[full.bytes], full, process)
         for _ in range(LOOKS):
             await asyncio.sleep(seconds / LOOKS)
             for full, process in working.items():
@@ -86,6 +91,16 @@ async def one_turn(at: Bench, turn: Turn, servers: dict[int, Stub], function: st
             stats = await servers[full.bytes].ask("stats", name=full.name)
             looks[full][-1]["MB sent"] = stats["bytes"] / 1e6
     return [Measured(PART, HEADRACE.name, dict(asdict(full)), each) for full, each in looks.items()]
+
+
+async def all_read(kinesis: Stub, full: Full, process: Group) -> None:
+    """Waits for as many reads as there are shards; raises Ended."""
+    deadline = time.monotonic() + BEGIN
+    while (await kinesis.ask("stats", name=full.name))["requests"].get("GetRecords", 0) < full.shards:
+        process.living()
+        if time.monotonic() > deadline:
+            raise Ended(f"{full.name}: not every shard is read within {BEGIN:g} s: {process.log()}")
+        await asyncio.sleep(0.2)
 
 
 def folder_of(at: Bench, full: Full) -> Path:
