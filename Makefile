@@ -36,13 +36,13 @@ e2e: $(V)/dev.stamp $(V)/ministack.stamp $(V)/kinesis-local.stamp $(V)/helm.stam
 conformance: $(V)/dev.stamp ## writes docs/conformance.md anew from the rows of the suite
 	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.conformance.render
 
-bench: $(V)/dev.stamp $(V)/ministack.stamp ## Headrace beside its peers: half an hour, writes docs/benchmarks.md; BENCH="--quick" for a look
+bench: $(V)/dev.stamp $(V)/ministack.stamp ## Headrace beside its peers: three quarters of an hour, writes docs/benchmarks.md; BENCH="--quick" for a look
 	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.bench $(BENCH)
 
 bench-queue: $(V)/dev.stamp ## 10,000 messages of a queue beside the least time that their calls need
 	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.bench.queue_drain
 
-profile: $(V)/dev.stamp $(V)/ministack.stamp ## where time and memory of the hot path go: five minutes, writes docs/profile.md; PROFILE="--quick" for a look
+profile: $(V)/dev.stamp $(V)/ministack.stamp ## where time and memory of the hot path go: ten minutes, writes docs/profile.md; PROFILE="--quick" for a look
 	PYTHONPATH=operator:. $(V)/headrace/bin/python -m tests.bench.profile $(PROFILE)
 
 bench-operator: $(V)/dev.stamp ## 200 mappings at once on the cluster that KUBECONFIG names: time, memory, CPU

@@ -1,6 +1,7 @@
 """`make bench`: measures everything in one run, and writes docs/benchmarks.md, its plots and docs/benchmarks.json.
 
-Half an hour on two cores that have nothing else to do. `--quick` is a look of two minutes, written to build/bench/.
+Three quarters of an hour on two cores that have nothing else to do. `--quick` is a look of a few minutes, written to
+build/bench/, as is every run of fewer parts or rounds.
 KUBECONFIG names a cluster for the recovery of pollers, which is left out without one; an API server alone is enough.
 """
 
@@ -75,7 +76,7 @@ async def measure(options: Namespace) -> Run:
         for name in options.parts.split(",") if options.parts else chosen:
             try:
                 measured, left_out = await chosen[name](at)
-            except Exception as error:  # noqa: BLE001 - the other parts, of half an hour, are not lost by it
+            except Exception as error:  # noqa: BLE001 - the other parts, of many minutes, are not lost by it
                 traceback.print_exc()
                 measured, left_out = [], [f"{name} failed: {type(error).__name__}"]
             run.measured += measured
