@@ -54,10 +54,12 @@ class Server:
 
 
 @asynccontextmanager
-async def stubbed(folder: Path) -> AsyncIterator[tuple[Stub, Server]]:
-    """A stream `orders` of one shard that shows three of the records."""
-    async with stub("stub_kinesis", folder, "--records", RECORDS) as kinesis:
-        await kinesis.ask("stream", name="orders", shards=1, records=3)
+async def stubbed(
+    folder: Path, records: int = RECORDS, shown: int = 3, size: int = 1024
+) -> AsyncIterator[tuple[Stub, Server]]:
+    """A stream `orders` of one shard that shows some of the records."""
+    async with stub("stub_kinesis", folder, "--records", records, "--bytes", size) as kinesis:
+        await kinesis.ask("stream", name="orders", shards=1, records=shown)
         yield kinesis, Server(kinesis.url, kinesis.session)
 
 
@@ -133,6 +135,16 @@ async def test_an_iterator_stays_at_its_place_and_the_next_one_goes_on(tmp_path:
         assert (tip["Records"], tip["MillisBehindLatest"]) == ([], 0)
         await kinesis.ask("release", name="orders", records=1)
         assert len((await server.read(tip["NextShardIterator"]))["Records"]) == 1
+
+
+async def test_one_read_is_ten_megabytes_at_most(tmp_path: Path) -> None:
+    async with stubbed(tmp_path, records=120, shown=120, size=100 * 1024) as (_, server):
+        first = await server.read(await server.iterator(), limit=1000)
+        sizes = [len(base64.b64decode(record["Data"])) for record in first["Records"]]
+        assert set(sizes) == {100 * 1024}
+        assert 10_000_000 < sum(sizes) <= 10 * 1024 * 1024
+        rest = await server.read(first["NextShardIterator"], limit=1000)
+        assert len(first["Records"]) + len(rest["Records"]) == 120
 
 
 async def test_iterators_begin_where_they_are_told_to(tmp_path: Path) -> None:
