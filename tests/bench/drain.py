@@ -40,7 +40,7 @@ class Setting:
     parallel: int = 1
     filters: int = 0
     records: int = 60_000
-    seconds: float = 20.0
+    seconds: float = 12.0
 
     @property
     def each(self) -> int:

@@ -32,7 +32,7 @@ ALL: tuple[Turn, ...] = (
 FEW: tuple[Turn, ...] = (((HEADRACE, 1), (BARE, 1)), ((HEADRACE, 64),))
 BEGIN = 60.0
 """Seconds until everybody has read at most."""
-CALM = 10.0
+CALM = 6.0
 """Seconds after everybody has read once, before it counts."""
 
 

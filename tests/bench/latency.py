@@ -59,7 +59,7 @@ class Turn:
 FEW: tuple[tuple[Turn, ...], ...] = ((Turn(10.0, (BARE, HEADRACE), 4.0),), (Turn(100.0, (BARE, HEADRACE), 4.0),))
 ALL: tuple[tuple[Turn, ...], ...] = (
     (Turn(1.0, PEERS, 55.0), Turn(10.0, PEERS, 55.0)),
-    (Turn(100.0, (BARE, HEADRACE), 24.0),),
+    (Turn(100.0, (BARE, HEADRACE), 20.0),),
     (Turn(100.0, (BARE, KCL_RS), 6.0),),
     (Turn(100.0, (BARE, ASYNC_KINESIS, LOCALSTACK), 6.0),),
 )
