@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.bench.targets import LEAST_OF_P99, is_emulator, per_shard, targets
+from tests.bench.targets import LEAST_OF_P99, is_emulator, per_shard, puts, targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -211,8 +211,8 @@ def latency(run: Run) -> str:
         "half of what lies between, ms",
         "p50 beyond it",
     )
-    rates = dict.fromkeys(f"{each.setting['rate']:g}" for each in found if is_emulator(run, each))
-    bound = [f"\nAt {rate} puts a second the emulator is the bound: the bare loop is late itself.\n" for rate in rates]
+    rates = dict.fromkeys(puts(each) for each in found if is_emulator(run, each))
+    bound = [f"\nAt {rate} the emulator is the bound: the bare loop is late itself.\n" for rate in rates]
     return table((*head, "records", "missing"), rows) + "".join(bound)
 
 

@@ -73,8 +73,13 @@ def of_latency(run: Run) -> Iterable[Target]:
         if not found:
             yield Target(f"{name} from put to function: {bound}", "", "not measured")
         for each in found:
-            what = f"{name} from put to function at {each.setting['rate']:g} puts a second: {bound}"
+            what = f"{name} from put to function at {puts(each)}: {bound}"
             yield Target(what, f"{each.pooled[f'{name} beyond']:+.0f} ms", delayed(run, each, name, most))
+
+
+def puts(each: Measured) -> str:
+    """The rate of a latency."""
+    return "1 put a second" if each.setting["rate"] == 1 else f"{each.setting['rate']:g} puts a second"
 
 
 def delayed(run: Run, each: Measured, name: str, most: float) -> str:
