@@ -22,6 +22,7 @@ import aiohttp
 import yaml
 
 from tests.bench.processes import CONSUMER, Stub, environment_of, started, stub
+from tests.bench.spread import in_turn
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:bench"
 AT_ONCE = 8
@@ -109,7 +110,10 @@ async def main() -> None:
     ideal = options.messages * options.delay / options.concurrency
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         served = [await ceiling(options, Path(name)) for _ in range(options.rounds)]
-        rounds = [{who: await drained(options, Path(name), who) for who in COMMANDS} for _ in range(options.rounds)]
+        rounds = [
+            {who: await drained(options, Path(name), who) for who in in_turn(list(COMMANDS), number)}
+            for number in range(options.rounds)
+        ]
     for who in COMMANDS:
         for number, one in enumerate((each[who] for each in rounds), 1):
             print(
