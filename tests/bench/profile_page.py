@@ -105,9 +105,9 @@ Streams without records, each shard read once a second; one size after the other
 """
 
 IDLED = """\
-One shard read alone costs several times what it costs among {shards}, in the bare loop too, which needs {one:.3f} % of a core for it: over the target of
-0.1 % without doing anything with botocore. Cold caches would explain that: nothing runs between two reads that
-would keep them warm. The samples of one shard are few, as it hardly runs.
+One shard read alone costs several times what it costs among {shards}, in the bare loop too, which needs {one:.3f} % of a core for it and does
+nothing with botocore; the target is 0.1 % with everything. Cold caches would explain that: nothing keeps them warm between two reads. The samples of
+one shard are few, as it hardly runs.
 
 Most of a read is botocore's and aiobotocore's: what is signed, put together and sent, and hooks around it. One user agent for the process, no second
 validation, and one look at the endpoint's rules for each operation are what could be left out of it from outside. A bare loop that signs by itself is the
