@@ -114,7 +114,7 @@ def of_idle(run: Run) -> Iterable[Target]:
         lambda value: value < IDLE_PERCENT,
     )
     one = found[1].figure("MB") if 1 in found else None
-    yield judged(f"idle: ≤ {IDLE_MB:g} MB with one shard", one, "{:.0f} MB", lambda value: value <= IDLE_MB)
+    yield judged(f"idle: ≤ {IDLE_MB:g} MB with one shard", one, "{:.1f} MB", lambda value: value <= IDLE_MB)
     more = per_shard(list(found.values()))
     yield judged(f"idle: ≤ {SHARD_KB:g} KB for each further shard", more, "{:.0f} KB", lambda value: value <= SHARD_KB)
     many = found[MOST_SHARDS].figure("reads per second") if MOST_SHARDS in found else None

@@ -115,7 +115,7 @@ def test_what_idling_costs_is_judged_by_its_quartiles() -> None:
         return Measured("idle", "headrace", {"shards": shards}, [figures | {"MB": each} for each in megabytes])
 
     found = list(verdicts(run(idle(1.0, 79.0, 79.0, 81.0, 81.0, 79.9), idle(256.0, *[100.0] * 5))).values())
-    assert found[4:8] == ["met", "not decided: 80 MB, quartiles 79 MB to 81 MB", "met", "met"]
+    assert found[4:8] == ["met", "not decided: 79.9 MB, quartiles 79.0 MB to 81.0 MB", "met", "met"]
 
 
 def late(
