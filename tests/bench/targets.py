@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.bench.spread import figure, slope
+from tests.bench.spread import LEAST_ROUNDS, figure, slope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -36,11 +36,15 @@ class Target:
     verdict: str
 
 
-def judged(what: str, value: Figure | None, form: str, holds: Callable[[float], bool]) -> Target:
-    """By the quartiles: what lies on both sides of a bound is not decided by its median."""
+def judged(
+    what: str, value: Figure | None, form: str, holds: Callable[[float], bool], least: int = LEAST_ROUNDS
+) -> Target:
+    """By the quartiles of so many rounds at least: what lies on both sides of a bound is not decided by its median."""
     if value is None:
         return Target(what, "", "not measured")
     found = form.format(value.median)
+    if value.rounds < least:
+        return Target(what, found, f"not decided: {found} in {value.rounds} of the {least} rounds that it takes")
     sides = {holds(value.lower), holds(value.median), holds(value.upper)}
     if len(sides) > 1:
         between = f"{form.format(value.lower)} to {form.format(value.upper)}"
@@ -146,4 +150,5 @@ def of_recovery(run: Run) -> Iterable[Target]:
             figure([max(each.values("seconds"))]) if each else None,
             "{:.1f} s at worst",
             lambda value, most=most: value < most,  # type: ignore[misc]
+            least=1,
         )

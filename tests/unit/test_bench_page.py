@@ -109,6 +109,12 @@ def test_a_ratio_is_judged_by_its_quartiles_and_not_by_its_median() -> None:
     assert judged(50.0, 51.0, 55.0, 59.0, 80.0) == "**not met**"
 
 
+def test_too_few_rounds_decide_nothing() -> None:
+    found = run(drained("headrace", 90.0, 90.0), drained("bare", 100.0, 100.0))
+    found.rounds = 2
+    assert next(iter(verdicts(found).values())) == "not decided: 0.90 in 2 of the 3 rounds that it takes"
+
+
 def test_what_idling_costs_is_judged_by_its_quartiles() -> None:
     def idle(shards: float, *megabytes: float) -> Measured:
         figures = {"CPU %": 0.05, "CPU % per read a second": 0.05, "reads per second": shards}
