@@ -67,16 +67,20 @@ class PutOff:
     @property
     def blocks(self) -> bool:
         """Whether nothing more may be received."""
+        if not self._waiting:  # nearly always, and asked for again and again
+            return False
         whys = list(self._waiting.values())
         return Why.BUSY in whys or whys.count(Why.AWAY) >= PROBES
 
     @property
     def probing(self) -> bool:
         """Whether a single other batch is to show if the function is away."""
-        return not self.blocks and Why.AWAY in self._waiting.values()
+        return bool(self._waiting) and not self.blocks and Why.AWAY in self._waiting.values()
 
     @property
     def apart(self) -> int:
         """Batches that take nobody's place with the function."""
+        if not self._waiting:
+            return 0
         whys = list(self._waiting.values())
         return whys.count(Why.ITSELF) + (whys.count(Why.AWAY) if self.probing else 0)
