@@ -1,6 +1,8 @@
 """How much work a record is, in calls of functions: the same on every machine, unlike time.
 
-A bound that is passed is no fault by itself; it asks whether the work is worth it on the way of every record.
+A bound that is passed is no fault by itself; it asks whether the work is worth it on the way of every record. Counts do
+not vary from run to run; each bound is the count and 6 %. `python -m pytest tests/unit/test_work_per_record.py -rP`
+counts anew.
 """
 
 from __future__ import annotations
@@ -111,10 +113,12 @@ def calls_per_record(batch: int, factor: int = 1, reads: int = 4) -> float:
 
 
 @pytest.mark.parametrize(
-    ("batch", "factor", "bound"), [(1, 1, 390), (10, 1, 59), (100, 1, 26), (1_000, 1, 23), (100, 10, 33)]
+    ("batch", "factor", "bound"), [(1, 1, 355), (10, 1, 52), (100, 1, 21.7), (1_000, 1, 18.6), (100, 10, 30.3)]
 )
 def test_a_record_costs_no_more_calls_than_this(batch: int, factor: int, bound: float) -> None:
-    assert calls_per_record(batch, factor) <= bound
+    counted = calls_per_record(batch, factor)
+    print(f"batch {batch}, {factor} lanes: {counted:.2f} calls a record")
+    assert counted <= bound
 
 
 @pytest.mark.parametrize("batch", [10, 100])
