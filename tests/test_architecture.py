@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.servers import ROOT
 
 PACKAGE = ROOT / "operator" / "headrace"
@@ -61,3 +63,17 @@ def test_a_run_on_one_machine_loads_no_client_of_kubernetes() -> None:
     code = "import sys, headrace.run; sys.exit('kubernetes' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT / "operator")}, check=False)
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("command", ["run", "poller", "operator"])
+def test_a_process_that_serves_does_not_load_what_only_writes_tables_on_terminals(command: str) -> None:
+    """structlog would, 3 MB of it; `None` is Python's mark of what is not to be found."""
+    code = (
+        f"import sys; sys.argv = ['headrace', '{command}', '--help']\n"
+        "from headrace.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "import structlog\n"
+        "sys.exit(sys.modules['rich'] is not None or 'pygments' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0

@@ -477,6 +477,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "a time beyond any": {
         "dynamodb": {"SequenceNumber": "1", "ApproximateCreationDateTime": 1e300, "Keys": {"k": {"S": "a"}}}
     },
+    "no name of the change": {"eventName": None},
     "no user": {"userIdentity": {"Type": "Service"}},
 }
 

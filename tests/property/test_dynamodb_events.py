@@ -128,3 +128,20 @@ def _encoded(value: Any) -> Any:
 def test_a_lanes_key_is_the_whole_primary_key_in_whatever_order_it_is_told(keys: dict[str, Any]) -> None:
     assert key_of(keys) == key_of(dict(reversed(keys.items())))
     assert json.loads(key_of(keys)) == keys
+
+
+def test_what_is_null_or_unknown_in_a_change_is_not_in_its_event() -> None:
+    """Contract D.2, and botocore: a member that is null is not there."""
+    change = {
+        "ApproximateCreationDateTime": 1.0,
+        "Keys": {"pk": {"S": "k"}},
+        "NewImage": None,
+        "SequenceNumber": "1",
+        "SizeBytes": 3,
+        "StreamViewType": "KEYS_ONLY",
+        "Invented": {},
+    }
+    entry = {"eventID": "e", "eventName": "INSERT", "eventVersion": "1.1", "dynamodb": change}
+    (record,) = to_records([entry], FACTS)
+    told = json.loads(record.event)["dynamodb"]
+    assert told == {name: value for name, value in change.items() if name not in {"NewImage", "Invented"}}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+from collections.abc import Callable
 from typing import Any
 
 import botocore.session
@@ -13,7 +15,7 @@ from botocore.parsers import ResponseParserError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.stream.answers import RecordsParserFactory
+from headrace.stream.answers import RecordsParserFactory, is_plain
 from headrace.stream.sources.kinesis import RecordFacts, to_records
 
 KINESIS = botocore.session.get_session().get_service_model("kinesis")
@@ -95,3 +97,29 @@ async def test_every_other_answer_and_every_error_is_botocores() -> None:
 async def test_what_is_no_object_of_json_is_refused(body: bytes) -> None:
     with pytest.raises(ResponseParserError):
         await parsed(RecordsParserFactory(), body)
+
+
+ESCAPED = st.text(st.sampled_from(list('ab/"\\\n\u00fc\u2028\u0000\U0001f600')), max_size=20)
+"""What JSON writes in more than one way, or must escape."""
+
+
+@given(
+    st.lists(st.tuples(ESCAPED, ESCAPED), min_size=1, max_size=3),
+    st.sampled_from([orjson.dumps, lambda answer: json.dumps(answer).encode()]),
+    st.booleans(),
+)
+async def test_an_event_is_the_same_however_the_answer_wrote_its_texts(
+    texts: list[tuple[str, str]], dumps: Callable[[Any], bytes], slashes: bool
+) -> None:
+    """With nothing escaped texts go between quotes as they came, else they are written anew."""
+    records = [
+        {"SequenceNumber": "1", "ApproximateArrivalTimestamp": 1.5, "Data": data, "PartitionKey": key or "k"}
+        for data, key in texts
+    ]
+    body = dumps({"Records": records})
+    answer = await parsed(RecordsParserFactory(), body.replace(b"/", b"\\/") if slashes else body)
+    made = to_records(answer["Records"], "s", FACTS, plain=is_plain(answer))
+    assert made == to_records(records, "s", FACTS, plain=False)
+    for record, told in zip(made, records, strict=True):
+        event = orjson.loads(record.event)["kinesis"]
+        assert (event["data"], event["partitionKey"]) == (told["Data"], told["PartitionKey"])

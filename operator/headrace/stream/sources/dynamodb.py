@@ -299,6 +299,18 @@ class DynamoDBReader:
         return self._position.sequence_number if isinstance(self._position, After) else None
 
 
+_CHANGE = (
+    "ApproximateCreationDateTime",
+    "Keys",
+    "NewImage",
+    "OldImage",
+    "SequenceNumber",
+    "SizeBytes",
+    "StreamViewType",
+)
+"""What an event says of a change, as far as the answer does; botocore leaves out the rest, too (contract D.2)."""
+
+
 def to_records(entries: Iterable[Mapping[str, Any]], facts: StreamFacts) -> Batch:
     """The records of a GetRecords answer, which is raw JSON, as they stand in the Lambda event (contract D.2).
 
@@ -309,7 +321,8 @@ def to_records(entries: Iterable[Mapping[str, Any]], facts: StreamFacts) -> Batc
         change = entry["dynamodb"]
         number, keys, created = change["SequenceNumber"], change["Keys"], float(change["ApproximateCreationDateTime"])
         whole = number.isascii() and number.isdigit() and isinstance(keys, dict) and bool(keys)
-        if not (whole and 0 <= created < YEAR_10000):
+        said = [entry[name] for name in ("eventID", "eventName", "eventVersion")]
+        if not (whole and 0 <= created < YEAR_10000 and all(isinstance(text, str) for text in said)):
             raise ValueError("not a record")
         event = {
             "eventID": entry["eventID"],
@@ -317,7 +330,8 @@ def to_records(entries: Iterable[Mapping[str, Any]], facts: StreamFacts) -> Batc
             "eventVersion": entry["eventVersion"],
             "eventSource": "aws:dynamodb",
             "awsRegion": entry.get("awsRegion") or facts.region,
-            "dynamodb": change | {"ApproximateCreationDateTime": created},
+            "dynamodb": {name: change[name] for name in _CHANGE if change.get(name) is not None}
+            | {"ApproximateCreationDateTime": created},
             **_identity(entry.get("userIdentity")),
             "eventSourceARN": facts.stream_arn,
         }
