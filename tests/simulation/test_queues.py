@@ -11,6 +11,7 @@ import pytest
 from headrace.errors import Reason, SourceError
 from headrace.stream.events import Faulted, ReceiptsExpired
 from headrace.stream.functions import NoResponse, Response
+from headrace.stream.membership import Alone
 from tests.support.fake_queue import (
     Answering,
     CalledWith,
@@ -29,6 +30,10 @@ ONE = {"batchSize": 1}
 
 def sent(count: int, group: str = "", at: float = 0.0) -> list[Sent]:
     return [Sent(str(number), at, group) for number in range(1, count + 1)]
+
+
+def gateway(_: CalledWith) -> tuple[str, Response | NoResponse, float]:
+    return "E", Response(503, {}, b""), 0.05
 
 
 def test_groups_are_called_side_by_side_although_a_receive_brings_ten_messages_of_one() -> None:
@@ -79,7 +84,7 @@ def test_a_message_that_is_never_taken_costs_itself_and_no_other() -> None:
     """A gateway answers 503 for it alone: promise 4, of queues."""
 
     def answer(call: CalledWith) -> tuple[str, Response | NoResponse, float]:
-        return ("E", Response(503, {}, b""), 0.05) if "3" in call.ids else ok(call, 0.05)
+        return gateway(call) if "3" in call.ids else ok(call, 0.05)
 
     messages = [Sent(str(number), float(number)) for number in range(1, 301)]
     world = QueueWorld(messages, answer, ONE)
@@ -90,11 +95,45 @@ def test_a_message_that_is_never_taken_costs_itself_and_no_other() -> None:
     assert len([call for call in world.calls if call.ids == ("3",)]) < 20, "it keeps its growing pauses"
 
 
-def test_a_function_that_is_away_gets_two_batches_and_no_more_until_it_is_back() -> None:
+class Reporting(Alone):
+    """Keeps what was told last of the calls that this poller needs a share for."""
+
+    needed = 0
+
+    def report_calls(self, in_flight: int) -> None:
+        self.needed = in_flight
+
+
+def test_a_batch_that_waits_for_its_own_sake_needs_no_share_of_the_calls_but_while_it_is_called() -> None:
+    """The other pollers' shares of maximumConcurrency are theirs."""
+    members, needed = Reporting(), []
+
+    def answer(call: CalledWith) -> tuple[str, Response | NoResponse, float]:
+        needed.append((call.ids, members.needed))
+        return gateway(call) if call.ids[0] in {"1", "2", "3"} else ok(call, 0.05)
+
+    messages = [Sent(str(number), float(number)) for number in range(1, 261)]
+    world = QueueWorld(messages, answer, ONE, membership=members)
+    world.play(Life(270, kill=True))
+    assert {int(call.ids[0]) for call in world.calls} == set(range(1, 261)), "though the first three fail"
+    assert {count for ids, count in needed if int(ids[0]) > 200} <= {1, 2, 3, 4}
+    assert [count for ids, count in needed if int(ids[0]) > 200].count(1) > 50
+    assert world.in_flight == 0
+    assert members.needed == 0
+
+
+@pytest.mark.parametrize(
+    ("failing", "called"),
+    [(away, {"1", "2"}), (gateway, {"1", "2", "3", "4", "5"})],
+    ids=["no connection", "a gateway answers"],
+)
+def test_a_function_that_is_away_is_given_what_was_on_its_way_and_where_a_gateway_answers_one_more_a_minute(
+    failing: Answering, called: set[str]
+) -> None:
     messages = [Sent(str(number), float(number)) for number in range(1, 101)]
-    world = QueueWorld(messages, lambda call: away(call) if call.at < 200 else ok(call), ONE)
+    world = QueueWorld(messages, lambda call: failing(call) if call.at < 200 else ok(call), ONE)
     world.play(Life(400))
-    assert {one for call in world.calls if call.at < 200 for one in call.ids} == {"1", "2"}
+    assert {one for call in world.calls if call.at < 200 for one in call.ids} == called
     assert {call.receives for call in world.calls} == {(1,)}
     assert len(world.queue.deleted) == 100
 

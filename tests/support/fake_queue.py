@@ -24,7 +24,7 @@ from headrace.stream.aws import AwsSettings
 from headrace.stream.events import Event, all_of
 from headrace.stream.functions import Call, Fault, NoResponse, Response
 from headrace.stream.health import Health
-from headrace.stream.membership import Alone
+from headrace.stream.membership import Alone, Membership
 from headrace.stream.metrics import Counts, Metrics
 from headrace.stream.queues.messages import Message, QueueFacts
 from headrace.stream.sources.sqs import Confirmed, to_message
@@ -265,6 +265,7 @@ class QueueWorld:
     visibility: float = 30.0
     max_receives: int | None = None
     clock: Clock = field(default_factory=Clock)
+    membership: Membership = field(default_factory=Alone)
     queue: FakeQueue = field(init=False)
     calls: list[CalledWith] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -309,7 +310,7 @@ class QueueWorld:
             for life in lives:
                 stop = asyncio.Event()
                 store: Any = None
-                running = running_module.run_mapping(mapping, store, AwsSettings(), observer, stop, Alone())
+                running = running_module.run_mapping(mapping, store, AwsSettings(), observer, stop, self.membership)
                 run = asyncio.ensure_future(running)
                 await asyncio.wait({run}, timeout=max(0.0, life.at - self.clock.now))
                 if life.kill:

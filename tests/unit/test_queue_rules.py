@@ -18,6 +18,7 @@ from headrace.stream.queues.concurrency import MOST, Concurrency, bounds
 from headrace.stream.queues.gathering import Gathering
 from headrace.stream.queues.messages import Message
 from headrace.stream.queues.put_off import MOST_APART, PutOff
+from headrace.stream.queues.receiving import ahead
 from headrace.stream.queues.settling import Again, Settled, counted, settle
 from headrace.stream.queues.visibility import asked_for, extension, lapsed, still_held, too_short
 from tests.support.messages import ids, message
@@ -104,8 +105,9 @@ def test_what_an_answer_deletes_and_leaves(outcome: Outcome, deleted: list[int],
 
 
 def test_a_function_that_did_not_run_settles_nothing() -> None:
-    assert settle(BATCH, NotInvoked(True, "HTTP 429", 7.0)) == Again(throttled=True, retry_after=7.0)
-    assert settle(BATCH, NotInvoked(False, "refused")) == Again(throttled=False, retry_after=None)
+    assert settle(BATCH, NotInvoked(True, "HTTP 429", 7.0)) == Again(throttled=True, connected=False, retry_after=7.0)
+    assert settle(BATCH, NotInvoked(False, "HTTP 503", status=503)) == Again(False, connected=True, retry_after=None)
+    assert settle(BATCH, NotInvoked(False, "refused")) == Again(throttled=False, connected=False, retry_after=None)
 
 
 def test_of_a_partial_answer_as_many_messages_count_as_failed_as_it_names() -> None:
@@ -304,45 +306,84 @@ def test_what_waits_is_given_back_whole() -> None:
 # ---- batches that the function did not take
 
 
-def test_a_busy_function_gets_nothing_new_and_one_more_try_for_each_answer() -> None:
+BUSY = {"throttled": True, "connected": True}
+AWAY = {"throttled": False, "connected": False}
+UNKNOWN = {"throttled": False, "connected": True}
+
+
+def test_a_function_that_is_busy_gets_nothing_new_and_one_more_try_for_each_answer() -> None:
     off = PutOff()
-    assert off.failed("a", throttled=True)
-    assert off.failed("b", throttled=True)
-    assert (off.blocks, off.probing, off.apart) == (True, False, 0)
+    assert off.failed("a", 0.0, **BUSY)
+    assert off.failed("b", 0.0, **BUSY)
+    for now in (0.0, 3600.0):
+        assert (off.blocks(now), off.probing(now), off.apart(now), off.free(5, 2, now)) == (True, False, 0, 3)
     assert off.answered() == {"a"}
     assert off.answered() == {"b"}
-    assert not off.blocks
+    assert not off.blocks(0.0)
 
 
-def test_one_batch_out_of_reach_asks_for_another_to_show_whose_doing_it_is_and_two_are_the_functions() -> None:
+def test_a_function_that_cannot_be_connected_to_gets_nothing_new_until_it_answers() -> None:
     off = PutOff()
-    assert off.failed("a", throttled=False)
-    assert (off.blocks, off.probing, off.apart) == (False, True, 1)
-    assert off.failed("b", throttled=False)
-    assert (off.blocks, off.probing, off.apart) == (True, False, 0)
-    assert off.answered() == {"a", "b"}, "it is there again"
+    for one in "ab":
+        assert off.failed(one, 0.0, **AWAY)
+        off.tried(one)
+    for now in (0.0, 3600.0):
+        assert (off.blocks(now), off.probing(now), off.apart(now)) == (True, False, 0)
+    assert off.answered() == {"a", "b"}
+
+
+def test_a_batch_that_something_else_answers_asks_for_another_at_once_and_for_one_more_each_minute() -> None:
+    off = PutOff()
+    assert off.failed("a", 10.0, **UNKNOWN)
+    assert (off.blocks(10.0), off.probing(10.0), off.apart(10.0), off.free(5, 1, 10.0)) == (False, True, 1, 1)
+    assert off.free(5, 2, 10.0) == 0, "the probe is out"
+    assert off.failed("b", 11.0, **UNKNOWN)
+    assert (off.blocks(69.9), off.probing(69.9), off.apart(69.9)) == (True, False, 0)
+    assert (off.blocks(70.0), off.probing(70.0), off.apart(70.0)) == (False, True, 2)
+    assert off.failed("c", 71.0, **UNKNOWN)
+    assert off.blocks(129.9)
+    assert off.answered() == {"a", "b", "c"}, "it is there again"
+    assert off.failed("d", 500.0, **UNKNOWN)
+    assert off.failed("e", 501.0, **UNKNOWN)
+    assert off.blocks(501.0), "the minute counts from the first failure since"
 
 
 def test_a_batch_that_fails_though_others_are_answered_waits_by_itself_for_good() -> None:
     off = PutOff()
-    off.failed("a", throttled=False)
+    off.failed("a", 0.0, **UNKNOWN)
     assert off.answered() == {"a"}
-    for _ in range(3):
+    for now in (1.0, 2.0, 3.0):
         off.tried("a")
-        assert not off.failed("a", throttled=False)
-        assert (off.blocks, off.probing, off.apart) == (False, False, 1)
+        assert not off.failed("a", now, **UNKNOWN)
+        assert (off.blocks(now), off.probing(now), off.apart(now)) == (False, False, 1)
         assert off.answered() == frozenset(), "it keeps its own pauses"
     off.ended("a")
-    assert off.apart == 0
+    assert off.apart(4.0) == 0
 
 
 def test_no_more_than_a_hundred_batches_wait_by_themselves() -> None:
     off = PutOff()
     for number in range(MOST_APART + 5):
-        off.failed(str(number), throttled=False)
+        off.failed(str(number), 0.0, **UNKNOWN)
     off.answered()
-    assert off.apart == MOST_APART
-    assert off.blocks
+    assert off.apart(0.0) == MOST_APART
+    assert off.blocks(1e9)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "in_flight", "expected"),
+    [(5, 0, 80), (5, 5, 30), (0, 0, 0), (300, 0, 1000)],
+)
+def test_what_may_be_called_and_half_as_much_is_received_ahead(allowed: int, in_flight: int, expected: int) -> None:
+    assert ahead(PutOff(), in_flight, 0.0, allowed=allowed, size=10, at_once=10) == expected
+
+
+def test_ahead_of_a_function_that_takes_nothing_no_more_than_a_probe_is_received() -> None:
+    off = PutOff()
+    off.failed("a", 0.0, **UNKNOWN)
+    assert ahead(off, 1, 0.0, allowed=5, size=3, at_once=10) == 3
+    off.failed("b", 0.0, **BUSY)
+    assert ahead(off, 2, 0.0, allowed=5, size=3, at_once=10) == 0
 
 
 # ---- what has lapsed

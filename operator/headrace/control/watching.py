@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -70,11 +71,14 @@ async def watch(
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether it is more than a traceback that kopf leaves behind when it ends: who ended it says why in a sentence.
 
-    Each task tells of refused credentials by itself, and a watch that connects just then fails an assertion of kopf's.
+    Each task tells of refused credentials by itself, and a watch that connects just then fails an assertion in the
+    callback by which kopf would end it.
     """
     error = record.exc_info[1] if record.exc_info else None
-    cancelled = isinstance(error, AssertionError) and "request_cancel_callback" in record.getMessage()
-    return not (cancelled or isinstance(error, kopf.LoginError))
+    if isinstance(error, AssertionError):
+        frames = traceback.walk_tb(error.__traceback__)
+        return not any(frame.f_code.co_name == "request_cancel_callback" for frame, _ in frames)
+    return not isinstance(error, kopf.LoginError)
 
 
 class _Backoffs:

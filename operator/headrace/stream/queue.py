@@ -43,6 +43,7 @@ from headrace.stream.queues.advice import advice
 from headrace.stream.queues.concurrency import Concurrency, bounds
 from headrace.stream.queues.gathering import Gathering
 from headrace.stream.queues.put_off import PutOff
+from headrace.stream.queues.receiving import AHEAD_BYTES, ahead
 from headrace.stream.queues.settling import Again, counted, settle
 from headrace.stream.retry import backoff as retry_pause
 from headrace.stream.sources.sqs import AT_ONCE
@@ -69,10 +70,6 @@ LONG_POLL, FIRST_POLL, BUSY_POLL = 20, 1, 3
 beside messages that are held: at a stop they are waited for, lest what is given back goes to one of ours."""
 MOST_RECEIVES = 32
 """Receives at a time at most."""
-AHEAD = 1_000
-"""Messages that may wait for their call at most, unless a single batch has more, ..."""
-AHEAD_BYTES = 12 * 1024 * 1024
-"""... and their bytes: two events."""
 LONGEST_PAUSE = 10.0
 
 
@@ -241,22 +238,17 @@ class QueueRun:
         return self.receiving < self.side_by_side and (wanted >= self.at_once or (wanted > 0 and not self.asked))
 
     def _wanted(self) -> int:
-        """Messages there is room for: what may be called at once and half as much again, one receive at least."""
+        """Messages there is room for."""
         if self.permit.closed or self.gathering.waiting_bytes >= AHEAD_BYTES:
             return 0
-        size, allowed, free = self.delivery.limits.size, self._allowed(), self._free()
-        if not allowed or self.put_off.blocks:
-            return 0
-        ahead = max(0, free) * size
-        if not self.put_off.probing:
-            ahead += max(self.at_once, math.ceil(allowed / 2) * size)
-            ahead = max(size, min(AHEAD, ahead))
-        return ahead - self.gathering.ready - self.asked
+        size, allowed = self.delivery.limits.size, self._allowed()
+        now = time.monotonic()
+        room = ahead(self.put_off, self.in_flight, now, allowed=allowed, size=size, at_once=self.at_once)
+        return room - self.gathering.ready - self.asked
 
     def _free(self) -> int:
-        """Batches that may be called beside those that are; what is put off for its own sake is in nobody's way."""
-        most = min(1, self._allowed()) if self.put_off.probing else self._allowed()
-        return most - (self.in_flight - self.put_off.apart)
+        """Batches that may be called beside those that are."""
+        return self.put_off.free(self._allowed(), self.in_flight, time.monotonic())
 
     async def _one_receive(self, most: int) -> None:
         busy = self.in_flight or len(self.gathering)
@@ -318,11 +310,15 @@ class QueueRun:
                 if not self._start(self._deliver(batch)):
                     return
                 self.in_flight += 1
-                self.membership.report_calls(self.in_flight)
+                self._report_calls()
             self._wake_at(self.gathering.due() if self._free() > 0 else None, now)
         if self._may_receive():
             self.room.set()
         self._tell_pending(changes_only=True)
+
+    def _report_calls(self) -> None:
+        """What of the calls is needed here; what is put off for its own sake needs some only while it is called."""
+        self.membership.report_calls(max(self.calling, self.in_flight - self.put_off.apart(time.monotonic())))
 
     def _start(self, work: Coroutine[None, None, None]) -> bool:
         """False where the run is cut short: nothing begins any more, and what is held comes again in its time."""
@@ -353,7 +349,7 @@ class QueueRun:
             self.put_off.ended(name)
             self.sooner.pop(name, None)
             self.in_flight -= 1
-            self.membership.report_calls(self.in_flight)
+            self._report_calls()
             self.gathering.settle(batch, time.monotonic(), failed=failed)
             self._advance()
 
@@ -400,8 +396,9 @@ class QueueRun:
         policy = self.delivery.policy
         pause = retry_pause(setbacks, policy.initial_backoff, policy.maximum_backoff, random.uniform(0.5, 1.0))  # noqa: S311
         pause = max(pause, min(again.retry_after or 0.0, policy.maximum_backoff))
-        if self.put_off.failed(name, throttled=again.throttled):
-            self.concurrency = self.concurrency.throttled(time.monotonic(), pause)
+        now = time.monotonic()
+        if self.put_off.failed(name, now, throttled=again.throttled, connected=again.connected):
+            self.concurrency = self.concurrency.throttled(now, pause)
         self.observer(Waiting(self.queue.name, tuple(one.record for one in batch), pause, 0))
         sooner = self.sooner[name] = asyncio.Event()
         self._advance()  # another batch may show whether it is the function's doing
@@ -416,10 +413,12 @@ class QueueRun:
         attempt = max(one.receives for one in batch)
         request = Request(self.queue.name, records, event, request_id, attempt, records[-1].arrival)
         self.calling += 1
+        self._report_calls()
         try:
             return await call(request, self.function, delivery, self.observer, partial(counted, len(records)))
         finally:
             self.calling -= 1
+            self._report_calls()
 
     # ---- what is told
 

@@ -24,9 +24,13 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The function did not run: the batch stays here and is tried again."""
+    """The function did not run: the batch stays here and is tried again.
+
+    `connected` says that something answered, if not the function.
+    """
 
     throttled: bool
+    connected: bool
     retry_after: float | None
 
 
@@ -38,8 +42,8 @@ def settle(batch: Sequence[Message], outcome: Outcome) -> Settled | Again:
         case PartiallyFailed(failures=failures) | Failed(kind=FailureKind.PARTIAL, failures=failures):
             done = [one for one in batch if one.message_id not in failures]
             return Settled(done, [one for one in batch if one.message_id in failures])
-        case NotInvoked(throttled=throttled, retry_after=retry_after):
-            return Again(throttled, retry_after)
+        case NotInvoked(throttled=throttled, retry_after=retry_after, status=status):
+            return Again(throttled, status is not None, retry_after)
         case _:
             return Settled((), batch)
 
