@@ -18,6 +18,7 @@ from headrace.stream.classify import Failed, FailureKind
 from headrace.stream.destinations import Destination, client, open_destination
 from headrace.stream.report import FailureRecord, Origin, failure_record
 from headrace.stream.retry import Condition, Discard
+from tests.support.answering import answering as serving
 from tests.support.aws import client as aws_client
 from tests.support.aws import unique
 from tests.support.mappings import manifest
@@ -176,15 +177,8 @@ async def answering(
         made = respond(request)
         return made if isinstance(made, web.StreamResponse) else await made
 
-    application = web.Application(client_max_size=32 * 1024 * 1024)
-    application.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with serving(handle) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from headrace.stream.aws import AwsAccess, AwsSettings
 from headrace.stream.sources import ShardReader
 from headrace.stream.sources.asking import server_time
 from headrace.stream.sources.kinesis import Kinesis, RecordFacts
+from tests.support.answering import answering
 from tests.support.aws import REGION, Stream, client, make_stream
 from tests.support.servers import free_port
 
@@ -234,16 +234,3 @@ async def test_an_endpoint_that_is_no_url_is_told_and_not_our_own_fault() -> Non
     with pytest.raises(SourceError):
         await source.shards()
     await source.aclose()
-
-
-@asynccontextmanager
-async def answering(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()

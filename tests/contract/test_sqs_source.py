@@ -24,6 +24,7 @@ from headrace.stream.answers import RecordsParserFactory
 from headrace.stream.aws import AwsAccess, AwsSettings
 from headrace.stream.settings import delivery_of
 from headrace.stream.sources.sqs import SqsQueue, to_record
+from tests.support.answering import answering as serving
 from tests.support.aws import REGION, client, unique
 from tests.support.mappings import filters, manifest
 
@@ -126,16 +127,8 @@ async def answering(**answers: Any) -> AsyncIterator[SqsQueue]:
         body = said if isinstance(said, bytes) else orjson.dumps(said)
         return web.Response(body=body, content_type="application/x-amz-json-1.0")
 
-    application = web.Application()
-    application.router.add_post("/{path:.*}", serve)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        async with opened(f"http://127.0.0.1:{runner.addresses[0][1]}") as source:
-            yield source
-    finally:
-        await runner.cleanup()
+    async with serving(serve) as url, opened(url) as source:
+        yield source
 
 
 def entry(**fields: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from tests.support.answering import answering
 from tests.support.aws import REGION
 
 ACCOUNT = "000000000000"
@@ -221,13 +222,5 @@ class FakeTable:
 @asynccontextmanager
 async def serving(table: FakeTable) -> AsyncIterator[FakeTable]:
     """Serves a table's stream on a free port: `url`."""
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", table.handle)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    table.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with answering(table.handle) as table.url:
         yield table
-    finally:
-        await runner.cleanup()

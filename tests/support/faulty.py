@@ -10,6 +10,8 @@ import aiohttp
 import orjson
 from aiohttp import web
 
+from tests.support.answering import answering
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -50,13 +52,5 @@ async def faulty(target: str) -> AsyncIterator[Faulty]:
     """Between a client and the service at `target`, on a free port of this machine."""
     async with aiohttp.ClientSession() as session:
         between = Faulty(target, session)
-        application = web.Application(client_max_size=2**24)
-        application.router.add_post("/{path:.*}", between.serve)
-        runner = web.AppRunner(application, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        between.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        try:
+        async with answering(between.serve) as between.url:
             yield between
-        finally:
-            await runner.cleanup()
