@@ -112,7 +112,7 @@ class Lanes:
         self._ended = False
         self.share = ahead.MOST
         """Bytes that may wait here, as far as that makes a batch."""
-        self._average = ahead.UNKNOWN
+        self._average: float | None = None
         """Bytes of a record, as those of the last read had."""
 
     def _restored(self, progress: LaneProgress, now: float) -> Lane:
