@@ -82,27 +82,35 @@ async def test_a_stuck_lane_holds_up_only_itself_and_a_restart_forgets_neither_s
 async def test_a_restart_renews_no_poison_records_budget(
     ministack: str, kinesis: Any, function: RecordingFunction, tmp_path: Path, state: Path
 ) -> None:
+    """Each kill meets a call in flight, whatever the pause before it was: that call is repeated, under its number."""
     stream = await make_stream(kinesis)
     await stream.put("poison", "2")
-    function.answer = fails_on("poison")
+    answered = 0
+
+    async def answer(call: RecordedCall) -> web.StreamResponse:
+        nonlocal answered
+        if int(call.headers["Headrace-Attempt"]) > answered:
+            await asyncio.Event().wait()
+        return fails_on("poison")(call)
+
+    function.answer = answer
     spec = mapping(
         stream.arn, function.url, batchSize=1, maximumRetryAttempts=3,
-        retryBackoff={"initialSeconds": 1.5, "maximumSeconds": 1.5},
+        retryBackoff={"initialSeconds": 0.1, "maximumSeconds": 0.1},
     )  # fmt: skip
     file = write(tmp_path, spec)
-    for attempts in (1, 2):
+
+    def attempts() -> list[int]:
+        return [int(call.headers["Headrace-Attempt"]) for call in function.calls if call.data == ["poison"]]
+
+    for answered in (1, 2):
         async with run(file, ministack, "--state", state) as running:
-            await function.until(lambda: len(function.calls) >= attempts)
-            await asyncio.sleep(0.1)
+            await function.until(lambda at=answered: attempts()[-1:] == [at + 1])
             await running.kill()
+    answered = 4
     async with run(file, ministack, "--state", state, *IDLE) as running:
         assert await running.end() == 0
-    assert [call.headers["Headrace-Attempt"] for call in function.calls if call.data == ["poison"]] == [
-        "1",
-        "2",
-        "3",
-        "4",
-    ]
+    assert attempts() == [1, 2, 2, 3, 3, 4]
     assert function.seen[-1] == ["2"]
     assert len({call.headers["Headrace-Request-Id"] for call in function.calls if call.data == ["poison"]}) == 1
 
