@@ -88,10 +88,9 @@ async def test_a_restart_renews_no_poison_records_budget(
     answered = 0
 
     async def answer(call: RecordedCall) -> web.StreamResponse:
-        nonlocal answered
         if int(call.headers["Headrace-Attempt"]) > answered:
             await asyncio.Event().wait()
-        return fails_on("poison")(call)
+        return function_error() if call.data == ["poison"] else success(call)
 
     function.answer = answer
     spec = mapping(
@@ -103,9 +102,13 @@ async def test_a_restart_renews_no_poison_records_budget(
     def attempts() -> list[int]:
         return [int(call.headers["Headrace-Attempt"]) for call in function.calls if call.data == ["poison"]]
 
-    for answered in (1, 2):
+    def held() -> bool:
+        return attempts()[-1:] == [answered + 1]
+
+    for life in (1, 2):
+        answered = life
         async with run(file, ministack, "--state", state) as running:
-            await function.until(lambda at=answered: attempts()[-1:] == [at + 1])
+            await function.until(held)
             await running.kill()
     answered = 4
     async with run(file, ministack, "--state", state, *IDLE) as running:

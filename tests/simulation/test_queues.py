@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from headrace.errors import Reason, SourceError
-from headrace.stream.events import Faulted, ReceiptsExpired
+from headrace.stream.events import Faulted, ReceiptsExpired, RecordsFiltered, RecordsPolled
 from headrace.stream.functions import NoResponse, Response
 from headrace.stream.membership import Alone
 from tests.support.fake_queue import (
@@ -122,6 +122,22 @@ def test_a_batch_that_waits_for_its_own_sake_needs_no_share_of_the_calls_but_whi
     assert members.needed == 0
 
 
+def test_a_batch_of_which_it_is_not_known_why_it_fails_needs_no_share_either() -> None:
+    members, waiting = Reporting(), set[int]()
+    world = QueueWorld(sent(1), gateway, ONE, membership=members)
+    world.queue.fault = lambda _: None if world.in_flight or not world.calls else waiting.add(members.needed)
+    world.play(Life(100, kill=True))
+    assert len(world.calls) > 3
+    assert waiting == {0}
+
+
+def test_the_age_that_is_told_grows_while_a_message_fails_again_and_again() -> None:
+    world = QueueWorld(sent(1), error, ONE)
+    world.play(Life(100, kill=True))
+    received_nothing = [one for one in world.events if isinstance(one, RecordsPolled) and not one.count]
+    assert [round(one.behind) for one in received_nothing] == [20, 50, 80]
+
+
 @pytest.mark.parametrize(
     ("failing", "called"),
     [(away, {"1", "2"}), (gateway, {"1", "2", "3", "4", "5"})],
@@ -163,6 +179,16 @@ def test_of_a_group_whose_first_message_has_lapsed_nothing_is_called_before_it()
     world.play(Life(120))
     done = [one for call in world.calls if call.mark == "✓" for one in call.ids]
     assert done == ["1", "2", "3"]
+
+
+def test_a_message_that_a_filter_of_json_cannot_read_is_named_when_it_is_deleted() -> None:
+    filters = {"filterCriteria": {"filters": [{"pattern": '{"body": {"kind": ["order"]}}'}]}}
+    bodies = ['{"kind": "order"}', "no JSON", '{"kind": "refund"}']
+    world = QueueWorld([Sent(body) for body in bodies], spec=filters)
+    world.play(Life(5, kill=True))
+    assert [event for event in world.events if isinstance(event, RecordsFiltered)] == [
+        RecordsFiltered("orders", 2, ("2",))
+    ]
 
 
 def test_a_throttle_now_and_then_does_not_hold_up_what_the_function_can_take() -> None:

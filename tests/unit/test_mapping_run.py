@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 from headrace.errors import Reason, StoreError, Throttled
-from headrace.records import Checkpoint, Gap, Holder, Polled, Position, Shard, Start
+from headrace.records import Checkpoint, Gap, Head, Holder, LaneProgress, Polled, Position, Shard, Start
 from headrace.resources import SHARD_LEASE, MappingRef
 from headrace.spec import parse_mapping
 from headrace.stream import mapping as mapping_module
@@ -182,6 +182,16 @@ async def test_a_shard_is_told_as_nobodys_until_it_is_taken() -> None:
 
     await run(Source([[Shard("parent"), CHILD]]), taken, {"changed": 1})
     assert looks == [("parent",), ()]
+
+
+async def test_a_shard_that_is_taken_over_says_what_it_is_stuck_on() -> None:
+    """The lanes that begin with a batch that has failed, as far as they are lanes of this mapping."""
+    head = Head("5", "7", 3, attempts=2)
+    other = LaneProgress(10, 3, "5", head)
+    ours = LaneProgress(1, 0, "4", head)
+    for lanes, told in (((ours,), (ours,)), ((other,), ()), ((LaneProgress(1, 0, "5"),), ())):
+        events = await run(Source([[Shard("child")]]), child_started, child=Checkpoint("4", lanes=lanes))
+        assert [event.stuck for event in events if isinstance(event, ShardStarted)] == [told]
 
 
 class Brittle(SqliteStore):

@@ -182,6 +182,12 @@ def test_without_a_window_what_is_there_is_a_batch() -> None:
     assert [ids(one.take(0.0)) for _ in range(3)] == [[1, 2], [3], []]
 
 
+def test_a_batch_of_exactly_the_size_waits_for_no_window() -> None:
+    one = gathering(2, window=5.0)
+    one.add([message(1), message(2)], 10.0)
+    assert ids(one.take(10.0)) == [1, 2]
+
+
 def test_a_window_is_waited_for_from_its_first_message_on_unless_the_batch_is_full() -> None:
     one = gathering(3, window=5.0)
     assert one.due() is None
@@ -270,6 +276,13 @@ def test_what_has_lapsed_while_it_waited_is_not_called() -> None:
     one.add([message(1, expires=10.0), message(2, expires=11.0)], 0.0)
     one.drop_lapsed(10.0)
     assert ids(one.take(10.0)) == [2]
+
+
+def test_what_waits_behind_a_message_of_its_group_that_has_lapsed_is_not_called_before_it() -> None:
+    one = gathering(fifo=True)
+    one.add([message(1, "a", expires=10.0), message(2, "a"), message(3, "b")], 0.0)
+    one.drop_lapsed(10.0)
+    assert ids(one.take(10.0)) == [3]
 
 
 def test_a_group_is_in_one_batch_at_a_time_and_others_go_on() -> None:

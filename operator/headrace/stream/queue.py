@@ -399,9 +399,9 @@ class QueueRun:
         now = time.monotonic()
         if self.put_off.failed(name, now, throttled=again.throttled, connected=again.connected):
             self.concurrency = self.concurrency.throttled(now, pause)
+        self._report_calls()
         self.observer(Waiting(self.queue.name, tuple(one.record for one in batch), pause, 0))
         sooner = self.sooner[name] = asyncio.Event()
-        self._advance()  # another batch may show whether it is the function's doing
         await first(pause, self.stop, sooner)
         self.put_off.tried(name)
         return self.stop.is_set()
