@@ -423,6 +423,14 @@ async def test_full_pages_and_old_records_are_read_on_from_at_once(fake: FakeTab
     assert (await faked.reader(shard, Start()).read()).behind == pytest.approx(100, abs=5)
 
 
+async def test_a_page_that_brings_all_that_was_asked_for_is_not_the_last_one(
+    fake: FakeTable, faked: DynamoDBStream
+) -> None:
+    fake.put("1", "2", "3")
+    reader = faked.reader(fake.shard(0).shard_id, Start())
+    assert [bool((await reader.read(2)).behind) for _ in range(2)] == [True, False]
+
+
 async def test_no_read_asks_for_more_than_a_thousand(fake: FakeTable) -> None:
     large = source_of(fake.arn, fake.url, read_limit=10_000)
     fake.put(*map(str, range(1001)))

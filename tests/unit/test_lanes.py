@@ -262,6 +262,8 @@ def test_of_many_shards_each_holds_no_more_than_its_share_and_a_batch() -> None:
     assert not lanes.has_room
     assert len(taken(lanes)) == 1
     assert lanes.has_room
+    lanes.add([(record(number, event=b"x" * 100), True) for number in (3, 4)], 0.0)
+    assert lanes.room == 1000 // 100, "a read goes by the records that came last"
 
 
 def test_the_first_read_of_many_shards_asks_for_few_records_and_one_shard_for_all() -> None:

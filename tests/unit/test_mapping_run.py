@@ -14,8 +14,8 @@ from headrace.errors import Reason, StoreError, Throttled
 from headrace.records import Checkpoint, Gap, Head, Holder, LaneProgress, Polled, Position, Shard, Start
 from headrace.resources import SHARD_LEASE, MappingRef
 from headrace.spec import parse_mapping
+from headrace.stream import ahead, working
 from headrace.stream import mapping as mapping_module
-from headrace.stream import working
 from headrace.stream.events import (
     CallStarted,
     ConditionObserved,
@@ -213,6 +213,32 @@ async def test_a_fault_of_the_whole_run_leaves_no_gauge_of_a_shard_behind() -> N
             await run.run()
     await file.aclose()
     assert 'shard="' not in generate_latest(registry).decode()
+
+
+@dataclass
+class Asked(Source):
+    """Keeps how many records its first reads are asked for."""
+
+    first_reads: dict[str, int] = field(default_factory=dict)
+
+    def reader(self, shard_id: str, position: Position) -> Reader:
+        asked = self.first_reads
+
+        class Keeping(Reader):
+            async def read(self, most: int = 10_000) -> Polled:
+                asked.setdefault(shard_id, most)
+                return await super().read(most)
+
+        return Keeping([])
+
+
+@pytest.mark.parametrize("shards", [1, 64])
+async def test_the_more_shards_are_read_in_a_process_the_less_each_is_read_ahead(shards: int) -> None:
+    source = Asked([[Shard(f"shard {number}") for number in range(shards)]])
+    await run(source, lambda _: len(source.first_reads) == shards)
+    *first, last = source.first_reads.values()
+    assert last == ahead.records(ahead.share(shards), None)
+    assert sum(most > last for most in first) <= 16, "a shard counts from when it is taken on"
 
 
 class Ours(Alone):
