@@ -43,6 +43,8 @@ class Reason(StrEnum):
     # queue
     NO_DEAD_LETTER_QUEUE = "NoDeadLetterQueue"
     VISIBILITY_TOO_SHORT = "VisibilityTooShort"
+    # filters
+    FILTER_NEVER_MATCHES = "FilterNeverMatches"
     # function
     FUNCTION_ERROR = "FunctionError"
     # store and cluster

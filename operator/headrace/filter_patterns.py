@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.filter_operators import InvalidPattern, Number, Path, Scalar, Test, compile_operator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 LONGEST_PATTERN = 4096
 """Characters of a pattern (contract A.1)."""
@@ -97,6 +97,10 @@ class Pattern:
         """Whether an event, parsed by `parse_json`, is one that the pattern asks for."""
         return self.fields.matches(event, event)
 
+    def fields_beyond(self, known: Container[str]) -> tuple[str, ...]:
+        """Top-level fields that it asks for and no record has, if only these are `known`: then it matches none."""
+        return tuple(dict.fromkeys(_fields_beyond(self.fields, known)))
+
     def conditions_on(self, name: str) -> tuple[Condition, ...]:
         """What the pattern asks of a top-level field, within `$or` as well."""
         return tuple(_conditions_on(name, self.fields))
@@ -157,6 +161,12 @@ def _occurs(event: Any, path: tuple[str, ...]) -> bool:
     for name in path:
         values = [element[name] for element in elements(values) if isinstance(element, dict) and name in element]
     return any(True for _ in elements(values))
+
+
+def _fields_beyond(fields: Fields, known: Container[str]) -> tuple[str, ...]:
+    missing = tuple(name for name, one in fields.members if name not in known and not one.matches(_NOTHING, {}))
+    each = [_fields_beyond(one, known) for one in fields.alternatives]
+    return missing or (tuple(name for names in each for name in names) if all(each) else ())
 
 
 # ---- reading a pattern

@@ -19,6 +19,7 @@ from headrace.stream.events import (
     DiscardDelivered,
     Event,
     Faulted,
+    FilterNeverMatches,
     LeaseBroken,
     Observer,
     ReceiptsExpired,
@@ -164,6 +165,13 @@ def _missed(log: Any, event: Event) -> None:
                 first=gap.first,
                 after_arrival=instant(gap.after_arrival) if gap.after_arrival is not None else None,
                 first_arrival=instant(gap.first_arrival) if gap.first_arrival is not None else None,
+            )
+        case FilterNeverMatches(index, field, data_key):
+            log.warning(
+                "a filter matches nothing: no record has the field that it asks for",
+                filter=f"spec.filterCriteria.filters[{index}].pattern",
+                field=field,
+                data_field=data_key,
             )
         case StreamRecreated(created):
             log.warning("the stream was made anew; it is read from its start", created=instant(created))

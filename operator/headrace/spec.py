@@ -63,6 +63,8 @@ _UUID_NAMESPACE = bytes.fromhex("6d250366c067550bbf41d3f7c21d6884")
 """`uuid5(NAMESPACE_DNS, "headrace.dev")`."""
 DEFAULT_BATCH_SIZE = 100
 DEFAULT_BATCH_SIZE_SQS = 10
+CALLS_PER_POLLER = 10
+"""Calls at a time of what Lambda names a poller in provisionedPollerConfig (contract F.4)."""
 DEFAULT_WINDOW = 0.5
 """Seconds; of Kafka, MQ and DocumentDB sources, where it cannot be expressed (contract A.1)."""
 
@@ -190,6 +192,16 @@ class EventSourceMappingSpec(Part):
     def resolved_starting_position(self) -> StartingPosition:
         """Where reading begins; Kafka's default is the oldest record."""
         return self.starting_position or StartingPosition.TRIM_HORIZON
+
+    @property
+    def provisioned_pollers(self) -> tuple[int, int] | None:
+        """Least and most pollers of provisioned mode, with Lambda's defaults (contract A.1); None on demand."""
+        config = self.provisioned_poller_config
+        if config is None or config.minimum_pollers is config.maximum_pollers is None:
+            return None
+        least = 2 if self.source_kind in QUEUES else 1
+        lowest = least if config.minimum_pollers is None else config.minimum_pollers
+        return lowest, 200 if config.maximum_pollers is None else config.maximum_pollers
 
     @property
     def maximum_retries(self) -> int | None:

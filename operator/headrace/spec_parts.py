@@ -48,7 +48,7 @@ class ProvisionedPollerConfig(Part):
     """Provisioned mode."""
 
     minimum_pollers: Annotated[Whole, Field(ge=1, le=200)] | None = None
-    """Least pollers; default 2 for SQS, 1 for Kafka."""
+    """Least pollers; default 2 for SQS, 1 for Kafka. Of a queue as many pods, within poller.maxReplicas."""
     maximum_pollers: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
     """Most pollers; default 200."""
     poller_group_name: Annotated[str, Field(strict=True, max_length=128, pattern="^[a-zA-Z0-9_-]*$")] | None = None

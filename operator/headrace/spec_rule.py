@@ -106,8 +106,7 @@ def only_for(kinds: frozenset[SourceKind], path: str, given: Test, given_cel: st
 
 
 def provisioned(spec: EventSourceMappingSpec) -> bool:
-    config = spec.provisioned_poller_config
-    return config is not None and config.model_copy(update={"poller_group_name": None}) != type(config)()
+    return spec.provisioned_pollers is not None
 
 
 PROVISIONED = (

@@ -162,18 +162,9 @@ _HAS_MINIMUM, _HAS_MAXIMUM = (
 )
 
 
-def _range_of_pollers(spec: EventSourceMappingSpec, least: int) -> tuple[int, int]:
-    """MinimumPollers and MaximumPollers with Lambda's defaults."""
-    config = spec.provisioned_poller_config
-    if config is None:
-        return least, 200
-    lowest = least if config.minimum_pollers is None else config.minimum_pollers
-    return lowest, 200 if config.maximum_pollers is None else config.maximum_pollers
-
-
 def _range_broken(spec: EventSourceMappingSpec, least: int, most: int) -> bool:
-    lowest, highest = _range_of_pollers(spec, least)
-    return provisioned(spec) and not least <= lowest <= highest <= most
+    pollers = spec.provisioned_pollers
+    return pollers is not None and not least <= pollers[0] <= pollers[1] <= most
 
 
 def _range_kept(least: int, most: int) -> str:

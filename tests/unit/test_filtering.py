@@ -11,9 +11,13 @@ import pytest
 
 from headrace.filter_operators import InvalidPattern
 from headrace.filter_patterns import DataKey
+from headrace.spec import parse_mapping
 from headrace.stream import filtering
+from headrace.stream.events import FilterNeverMatches
 from headrace.stream.filtering import compile_filters
+from headrace.stream.settings import doubtful_filters
 from headrace.stream.sources.kinesis import RecordFacts, to_records
+from tests.support.mappings import filters, manifest
 
 FACTS = RecordFacts("arn:aws:kinesis:eu-central-1:000000000000:stream/orders", "eu-central-1", "arn:aws:iam::0:role/r")
 
@@ -264,3 +268,22 @@ def test_data_are_the_base64_of_the_delivered_record() -> None:
 @pytest.mark.parametrize("event", [b"", b"{", b'{"a":NaN}', b"\xff"])
 def test_what_cannot_be_read_as_json_is_kept_by_no_filter(event: bytes) -> None:
     assert not keeps(DataKey.KINESIS, event, {})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "field"),
+    [
+        ({"data": {"a": [1]}}, "data"),
+        ({"body": {"a": [1]}, "Body": ["x"]}, "Body"),
+        ({"body": {"data": [1]}}, None),
+        ({"data": [{"exists": False}]}, None),
+        ({"data": {"a": [{"exists": False}]}}, None),
+        ({"$or": [{"data": [1]}, {"body": ["x"]}]}, None),
+        ({"$or": [{"data": [1]}, {"Body": ["x"]}]}, "data"),
+        ({"messageAttributes": {"kind": {"stringValue": ["x"]}}}, None),
+    ],
+)
+def test_a_pattern_that_asks_for_a_field_that_no_record_has_is_found(pattern: Any, field: str | None) -> None:
+    criteria = filters(json.dumps({"body": ["x"]}), json.dumps(pattern))
+    found = list(doubtful_filters(parse_mapping(manifest("sqs", filterCriteria=criteria))))
+    assert found == ([FilterNeverMatches(1, field, "body")] if field else [])

@@ -16,6 +16,7 @@ from headrace.stream.classify import Failed, FailureKind
 from headrace.stream.events import (
     DiscardDelivered,
     Event,
+    FilterNeverMatches,
     RecordsAbandoned,
     RecordsDropped,
     RecordsTrimmed,
@@ -56,6 +57,11 @@ REF = MappingRef("shop", "orders", "0a1b2c3d-0000-4000-8000-000000000001")
             RecordsTrimmed("s", Gap(None, None)),
             "RecordsTrimmed",
             "s: the source's retention may have taken records unread, at most those between the start and the end of the shard",
+        ),
+        (
+            FilterNeverMatches(1, "data", "body"),
+            "FilterNeverMatches",
+            "spec.filterCriteria.filters[1].pattern: no record has the field 'data', so it matches none; a record's data stand under 'body'",
         ),
         (
             StreamRecreated(0.0),

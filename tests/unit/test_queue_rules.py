@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from headrace.stream.batching import BatchLimits
@@ -14,7 +16,7 @@ from headrace.stream.classify import (
     Refused,
     Succeeded,
 )
-from headrace.stream.queues.concurrency import MOST, Concurrency, bounds
+from headrace.stream.queues.concurrency import MOST, Concurrency, begin
 from headrace.stream.queues.gathering import Gathering
 from headrace.stream.queues.messages import Message
 from headrace.stream.queues.put_off import MOST_APART, PutOff
@@ -131,7 +133,7 @@ def test_calls_double_with_each_round_while_there_is_a_backlog() -> None:
 
 def test_calls_do_not_grow_beyond_what_is_needed_or_allowed() -> None:
     assert Concurrency().answered(backlog=False).allowed == 5
-    assert Concurrency(now=7, most=7).answered(backlog=True).allowed == 7
+    assert Concurrency(now=7, share=7).answered(backlog=True).allowed == 7
 
 
 def test_a_throttle_halves_the_calls_once_for_all_that_meet_it() -> None:
@@ -143,7 +145,18 @@ def test_a_throttle_halves_the_calls_once_for_all_that_meet_it() -> None:
 
 def test_one_call_is_always_left_and_a_provisioned_mapping_keeps_its_least() -> None:
     assert Concurrency(now=1).throttled(0.0, 1.0).allowed == 1
-    assert Concurrency(now=20, least=20).throttled(0.0, 1.0).allowed == 20
+    one = begin(None, (2, 200))
+    assert one.allowed == 20
+    assert one.throttled(0.0, 1.0).allowed == 20
+    assert one.answered(backlog=True).throttled(0.0, 1.0).allowed == 20
+
+
+def test_of_what_a_provisioned_mapping_always_has_each_poller_has_as_large_a_part_as_of_the_rest() -> None:
+    one = begin(None, (3, 200)).within(1000)
+    assert one.allowed == 15
+    assert one.answered(backlog=True).allowed == 16
+    assert replace(one, now=40).throttled(0.0, 1.0).throttled(1.0, 1.0).throttled(2.0, 1.0).allowed == 15
+    assert one.within(0).allowed == 0
 
 
 def test_a_share_of_nothing_lets_nothing_start() -> None:
@@ -153,20 +166,12 @@ def test_a_share_of_nothing_lets_nothing_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("maximum", "provisioned", "expected"),
-    [
-        (None, None, (1, MOST)),
-        (2, None, (1, 2)),
-        (None, (None, None), (20, 2000)),
-        (None, (3, 4), (30, 40)),
-        (None, (None, 2), (20, 20)),
-        (None, (300, None), (3000, 3000)),
-    ],
+    ("maximum", "pollers", "first", "most"),
+    [(None, None, 5, MOST), (2, None, 2, 2), (None, (2, 200), 20, 2000), (None, (3, 4), 30, 40)],
 )
-def test_the_bounds_of_a_mapping(
-    maximum: int | None, provisioned: tuple[int | None, int | None] | None, expected: tuple[int, int]
-) -> None:
-    assert bounds(maximum, provisioned) == expected
+def test_the_bounds_of_a_mapping(maximum: int | None, pollers: tuple[int, int] | None, first: int, most: int) -> None:
+    one = begin(maximum, pollers)
+    assert (one.allowed, replace(one, now=9e9).allowed) == (first, most)
 
 
 # ---- gathering

@@ -133,8 +133,25 @@ def test_a_queue_has_no_more_pods_than_calls() -> None:
     limits: list[dict[str, object]] = [
         {"scalingConfig": {"maximumConcurrency": 2}},
         {"scalingConfig": {"maximumConcurrency": 2}, "poller": {"minReplicas": 3}},
-        {"provisionedPollerConfig": {"minimumPollers": 2, "maximumPollers": 2}, "poller": {"maxReplicas": 40}},
+        {"provisionedPollerConfig": {"maximumPollers": 2}, "poller": {"minReplicas": 30, "maxReplicas": 40}},
     ]
     least = [replicas(parse_mapping(manifest("sqs", **one)).spec, told(90_000)) for one in limits]
     assert least == [2, 2, 20]
     assert replicas(parse_mapping(manifest("sqs", **limits[0])).spec, told(None, now=7)) == 2
+
+
+@pytest.mark.parametrize(
+    ("pollers", "poller", "expected"),
+    [
+        ({"maximumPollers": 20}, {}, 2),
+        ({"minimumPollers": 5}, {}, 5),
+        ({"minimumPollers": 5}, {"minReplicas": 7}, 7),
+        ({"minimumPollers": 50}, {}, 10),
+    ],
+)
+@pytest.mark.parametrize("backlog", [0, None, 1_000_000])
+def test_a_queue_in_provisioned_mode_has_its_least_pollers_whatever_there_is_to_do(
+    pollers: dict[str, int], poller: dict[str, int], expected: int, backlog: int | None
+) -> None:
+    queue = parse_mapping(manifest("sqs", provisionedPollerConfig=pollers, poller=poller)).spec
+    assert replicas(queue, told(backlog, now=3)) == expected

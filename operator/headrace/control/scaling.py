@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from headrace.arns import source_kind_of
 from headrace.resources import DEPLOYMENT
+from headrace.spec import CALLS_PER_POLLER
 from headrace.spec_rule import QUEUES
 
 if TYPE_CHECKING:
@@ -17,20 +18,20 @@ if TYPE_CHECKING:
 
 BACKLOG_PER_REPLICA = 1_000
 """Messages waiting in a queue for which there is another pod."""
-CALLS_PER_POLLER = 10
-"""Calls at a time of what Lambda names a poller in provisionedPollerConfig (contract F.4)."""
 
 
 def replicas(spec: EventSourceMappingSpec, observed: Observed) -> int:
-    """clamp(ceil(ready shards / shardsPerReplica), minReplicas, maxReplicas); of a queue by backlog; 0 when disabled.
+    """clamp(ceil(ready shards / shardsPerReplica), minReplicas, maxReplicas); 0 when disabled.
 
+    Of a queue by its backlog; in provisioned mode it has minimumPollers, whatever there is to do.
     While nobody knows how many shards are ready, as many as there are: a silent moment takes no pod away.
     """
     if not spec.enabled:
         return 0
     poller = spec.poller
     if is_queue(observed):
-        wanted = max(poller.min_replicas, min(_for_backlog(observed), poller.max_replicas))
+        needed = spec.provisioned_pollers[0] if spec.provisioned_pollers is not None else _for_backlog(observed)
+        wanted = max(poller.min_replicas, min(needed, poller.max_replicas))
         return int(min(wanted, _calls(spec)))
     ready = ready_shards(observed)
     wanted = _now(observed) if ready is None else math.ceil(ready / poller.shards_per_replica)
@@ -53,10 +54,7 @@ def _calls(spec: EventSourceMappingSpec) -> float:
     """Calls that may be in flight at a time: a pod more would have none."""
     if spec.scaling_config is not None and spec.scaling_config.maximum_concurrency is not None:
         return spec.scaling_config.maximum_concurrency
-    provisioned = spec.provisioned_poller_config
-    if provisioned is not None and provisioned.maximum_pollers is not None:
-        return provisioned.maximum_pollers * CALLS_PER_POLLER
-    return math.inf
+    return spec.provisioned_pollers[1] * CALLS_PER_POLLER if spec.provisioned_pollers is not None else math.inf
 
 
 def ready_shards(observed: Observed) -> int | None:

@@ -254,6 +254,15 @@ class StreamRecreated:
 
 
 @dataclass(frozen=True, slots=True)
+class FilterNeverMatches:
+    """The pattern at `index` of filterCriteria asks for `field`, which no record has; data stand under `data_key`."""
+
+    index: int
+    field: str
+    data_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class RetentionSeen:
     """The stream keeps a record for so many seconds."""
 
@@ -324,6 +333,7 @@ Event = (
     | Faulted
     | RecordsTrimmed
     | StreamRecreated
+    | FilterNeverMatches
     | RetentionSeen
     | RecordsAbandoned
     | QueueSeen

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from headrace.filter_patterns import DataKey, Leaf, compile_pattern, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     from headrace.filter_patterns import Pattern
 
@@ -73,6 +73,13 @@ class Filter:
 def compile_filters(patterns: Sequence[str], data_key: DataKey) -> Filter | None:
     """The filter of a mapping, None when it takes every record; raises InvalidPattern."""
     return Filter([compile_pattern(text, data_key) for text in patterns], data_key) if patterns else None
+
+
+def never_matching(patterns: Sequence[str], known: Container[str]) -> Iterator[tuple[int, str]]:
+    """The patterns, by their index, that ask for a field that no record has, and the first such field of each."""
+    for index, text in enumerate(patterns):
+        for field in compile_pattern(text).fields_beyond(known)[:1]:
+            yield index, field
 
 
 def _on_data(pattern: Pattern, data_key: DataKey) -> _OnData:

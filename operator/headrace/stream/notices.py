@@ -12,6 +12,7 @@ from headrace.notice import WARNING, Notice
 from headrace.stream.events import (
     DiscardDelivered,
     Event,
+    FilterNeverMatches,
     LeaseBroken,
     RecordsAbandoned,
     RecordsDropped,
@@ -33,14 +34,14 @@ def notice_of(event: Event) -> Notice | None:
             text = f"{_discarded(shard_id, discard)}; the destination has their failure record"
             return Notice(Reason.RECORDS_DISCARDED, WARNING, text, shard_id)
         case RecordsDropped(shard_id, discard, delivery_failed):
-            why = (
-                "the destination did not take their failure record in time"
-                if delivery_failed
-                else "no destination is set"
+            text = f"{_discarded(shard_id, discard)}; they are lost: {_why_lost(delivery_failed=delivery_failed)}"
+            return Notice(Reason.RECORDS_DROPPED, WARNING, text, shard_id)
+        case FilterNeverMatches(index, field, data_key):
+            text = (
+                f"spec.filterCriteria.filters[{index}].pattern: no record has the field {field!r}, so it matches none;"
+                f" a record's data stand under {data_key!r}"
             )
-            return Notice(
-                Reason.RECORDS_DROPPED, WARNING, f"{_discarded(shard_id, discard)}; they are lost: {why}", shard_id
-            )
+            return Notice(Reason.FILTER_NEVER_MATCHES, WARNING, text)
         case RecordsTrimmed(shard_id, gap):
             return Notice(Reason.RECORDS_TRIMMED, WARNING, _trimmed(shard_id, gap), shard_id)
         case StreamRecreated(created):
@@ -49,6 +50,12 @@ def notice_of(event: Event) -> Notice | None:
         case RecordsAbandoned(shard_id, count, first, last):
             text = f"{shard_id}: {count} records, {first} to {last}, were not decided when their stream was deleted"
             return Notice(Reason.RECORDS_DROPPED, WARNING, text, shard_id)
+        case _:
+            return _of_lease(event)
+
+
+def _of_lease(event: Event) -> Notice | None:
+    match event:
         case ShardLost(shard_id, holder):
             text = f"{shard_id}: {holder or 'nobody'} holds it now; what was in flight here may come again there"
             return Notice(Reason.SHARD_LOST, WARNING, text, shard_id)
@@ -66,6 +73,10 @@ def _discarded(shard_id: str, discard: Discard) -> str:
         return f"{shard_id}: the final call of a window was given up ({condition})"
     first, last = records[0].sequence_number, records[-1].sequence_number
     return f"{shard_id}: {len(records)} records, {first} to {last}, were given up ({condition})"
+
+
+def _why_lost(*, delivery_failed: bool) -> str:
+    return "the destination did not take their failure record in time" if delivery_failed else "no destination is set"
 
 
 def _trimmed(shard_id: str, gap: Gap) -> str:

@@ -40,7 +40,7 @@ from headrace.stream.membership import Permit
 from headrace.stream.poller import backoff
 from headrace.stream.queues import visibility
 from headrace.stream.queues.advice import advice
-from headrace.stream.queues.concurrency import Concurrency, bounds
+from headrace.stream.queues.concurrency import Concurrency, begin
 from headrace.stream.queues.gathering import Gathering
 from headrace.stream.queues.put_off import PutOff
 from headrace.stream.queues.receiving import AHEAD_BYTES, ahead
@@ -91,8 +91,6 @@ class QueueRun:
     hides: Asking = field(init=False)
     permit: Permit = field(init=False)
     concurrency: Concurrency = field(init=False)
-    most: int = field(init=False)
-    """Batches with the function at a time, over all pollers of the mapping."""
     facts: QueueFacts | None = None
     calls: asyncio.TaskGroup | None = None
     in_flight: int = 0
@@ -132,10 +130,7 @@ class QueueRun:
         self.receives, self.hides = Asking("receiving", self.observer), Asking("hiding", self.observer)
         self.permit = Permit(self.membership.fence, self.stop)
         maximum = spec.scaling_config.maximum_concurrency if spec.scaling_config is not None else None
-        pollers = spec.provisioned_poller_config
-        provisioned = (pollers.minimum_pollers, pollers.maximum_pollers) if pollers is not None else None
-        least, self.most = bounds(maximum, provisioned)
-        self.concurrency = Concurrency(now=max(least, min(Concurrency().now, self.most)), least=least, most=self.most)
+        self.concurrency = begin(maximum, spec.provisioned_pollers)
 
     async def run(self) -> None:
         """Until the stop; then calls in flight end, what they settled is deleted, and the rest is given back."""
@@ -296,7 +291,7 @@ class QueueRun:
 
     def _allowed(self) -> int:
         """Batches that may be with the function at a time, here and now."""
-        self.concurrency = self.concurrency.within(self.membership.limit(self.most))
+        self.concurrency = self.concurrency.within(self.membership.limit(self.concurrency.most))
         if self.concurrency.allowed != self.allowed:
             self.allowed = self.concurrency.allowed
             self.observer(CallsAllowed(self.queue.name, self.allowed))
@@ -357,7 +352,7 @@ class QueueRun:
         """The messages that are not done with."""
         setbacks = 0
         while live := self._live(batch):
-            if not await self.permit.opened(lambda: self.calling < self.membership.limit(self.most)):
+            if not await self.permit.opened(lambda: self.calling < self.membership.limit(self.concurrency.most)):
                 return await self._give_back(batch)
             outcome = await self._invoke(live)
             match settle(live, outcome):

@@ -13,7 +13,7 @@ from headrace.stream.destinations import open_destination
 from headrace.stream.functions import open_function
 from headrace.stream.mapping import MappingRun
 from headrace.stream.queue import QueueRun
-from headrace.stream.settings import delivery_of
+from headrace.stream.settings import delivery_of, doubtful_filters
 from headrace.stream.sources import open_queue, open_source
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ async def run_mapping(
     """
     async with AsyncExitStack() as opened:
         delivery = delivery_of(mapping)
+        for doubt in doubtful_filters(mapping):
+            observer(doubt)
         function = open_function(mapping)
         opened.push_async_callback(function.aclose)
         if mapping.source_kind in QUEUES:

@@ -9,12 +9,15 @@ from headrace.arns import SourceKind
 from headrace.filter_patterns import DataKey
 from headrace.stream.batching import BatchLimits
 from headrace.stream.encodings import LAMBDA_EVENT
-from headrace.stream.filtering import Filter, compile_filters
+from headrace.stream.events import FilterNeverMatches
+from headrace.stream.filtering import Filter, compile_filters, never_matching
 from headrace.stream.functions.cloudevents import DYNAMODB_CLOUDEVENTS, KINESIS_CLOUDEVENTS, SQS_CLOUDEVENTS
 from headrace.stream.report import Origin
 from headrace.stream.retry import DROP_PATIENCE, RetryPolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from headrace.spec import EventSourceMapping, EventSourceMappingSpec
     from headrace.stream.encodings import Encoding
 
@@ -27,21 +30,32 @@ MOST_READ = 10_000
 class StreamTraits:
     """What sets the records of one kind of stream apart from those of another.
 
-    `poll_interval` is the seconds from one read to the next at a shard's tip (contract B.1), `batch_info` the key of a
-    failure record's extent, whose arrivals have whole seconds with `whole_seconds` (C.1).
+    `fields` are those that patterns may see at the top of a record (contract D, E.1), `poll_interval` is the seconds
+    from one read to the next at a shard's tip (B.1), `batch_info` the key of a failure record's extent, whose arrivals
+    have whole seconds with `whole_seconds` (C.1).
     """
 
     data_key: DataKey
+    fields: frozenset[str]
     cloudevents: Encoding
     poll_interval: float
     batch_info: str
     whole_seconds: bool = False
 
 
-KINESIS = StreamTraits(DataKey.KINESIS, KINESIS_CLOUDEVENTS, 1.0, "KinesisBatchInfo")
-SQS = StreamTraits(DataKey.SQS, SQS_CLOUDEVENTS, 1.0, "")
+_COMMON = frozenset({"awsRegion", "eventSource", "eventSourceARN"})
+_OF_CHANGES = _COMMON | {"dynamodb", "eventID", "eventName", "eventVersion", "userIdentity"}
+_OF_RECORDS = _COMMON | {"data", "eventID", "eventName", "eventVersion", "invokeIdentityArn", "kinesis"}
+_OF_MESSAGES = _COMMON | {
+    "attributes", "body", "md5OfBody", "md5OfMessageAttributes", "messageAttributes", "messageId", "receiptHandle",
+}  # fmt: skip
+
+KINESIS = StreamTraits(DataKey.KINESIS, _OF_RECORDS, KINESIS_CLOUDEVENTS, 1.0, "KinesisBatchInfo")
+SQS = StreamTraits(DataKey.SQS, _OF_MESSAGES, SQS_CLOUDEVENTS, 1.0, "")
 """A queue has neither a pace of reads nor failure records."""
-DYNAMODB = StreamTraits(DataKey.DYNAMODB, DYNAMODB_CLOUDEVENTS, 0.25, "DDBStreamBatchInfo", whole_seconds=True)
+DYNAMODB = StreamTraits(
+    DataKey.DYNAMODB, _OF_CHANGES, DYNAMODB_CLOUDEVENTS, 0.25, "DDBStreamBatchInfo", whole_seconds=True
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +113,13 @@ def _traits(kind: SourceKind | None) -> StreamTraits:
             return SQS
         case _:
             return KINESIS
+
+
+def doubtful_filters(mapping: EventSourceMapping) -> Iterator[FilterNeverMatches]:
+    """What of a mapping's filters AWS accepts and no record can match: a slip, most likely (contract E.1)."""
+    traits = _traits(mapping.source_kind)
+    for index, field in never_matching(mapping.spec.filter_patterns, traits.fields):
+        yield FilterNeverMatches(index, field, traits.data_key.value)
 
 
 def retry_policy(spec: EventSourceMappingSpec) -> RetryPolicy:

@@ -7,59 +7,62 @@ is reached in seconds; AWS grows by 300 a minute.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+
+from headrace.spec import CALLS_PER_POLLER
 
 FIRST = 5
 """Batches at a time at the start."""
 MOST = 1250
 """At most, where nobody says how many (contract F.4)."""
-PER_POLLER = 10
-"""Batches at a time of one provisioned poller (contract F.4)."""
-LEAST_POLLERS, MOST_POLLERS = 2, 200
-"""Provisioned pollers where the mapping does not say (contract A.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """`now` batches at a time, never fewer than `least` nor more than `most`; `most` of 0 lets nothing start.
+    """How many batches are with the function at a time, between what the mapping always has and may have at most.
 
-    `steady_until` is the time (seconds) before which another throttle is the same one.
+    `now` is what this poller has come to; `share` the part of `most` that is its own (0 lets nothing start), and of
+    `least` it has as large a part. `steady_until` is the time (seconds) before which another throttle is the same one.
     """
 
     now: float = FIRST
     least: int = 1
     most: int = MOST
+    share: int = MOST
     steady_until: float = 0.0
+
+    @property
+    def fewest(self) -> int:
+        """Batches at a time that no throttle takes."""
+        return max(1, math.ceil(self.least * self.share / self.most))
 
     @property
     def allowed(self) -> int:
         """Batches at a time."""
-        return min(int(self.now), self.most)
+        return min(max(int(self.now), self.fewest), self.share)
 
     def answered(self, *, backlog: bool) -> Concurrency:
         """A call reached the function; more may go out where there is more to do."""
         if not backlog:
             return self
-        return replace(self, now=min(self.now + 1, max(self.least, self.most)))
+        return replace(self, now=min(max(self.now, self.fewest) + 1, max(self.fewest, self.share)))
 
     def throttled(self, now: float, pause: float) -> Concurrency:
         """A call was throttled, or did not get there, and waits for `pause` seconds."""
         if now < self.steady_until:
             return self
-        return replace(self, now=max(self.least, self.now / 2), steady_until=now + pause)
+        return replace(self, now=max(self.fewest, self.now / 2), steady_until=now + pause)
 
-    def within(self, most: int) -> Concurrency:
-        """The same with another bound."""
-        return self if most == self.most else replace(self, most=most)
+    def within(self, share: int) -> Concurrency:
+        """The same with another share."""
+        return self if share == self.share else replace(self, share=share)
 
 
-def bounds(maximum: int | None, provisioned: tuple[int | None, int | None] | None) -> tuple[int, int]:
-    """Batches at a time of a mapping: at least and to begin with, and at most.
-
-    `maximum` is scalingConfig.maximumConcurrency; `provisioned` the least and most pollers of provisionedPollerConfig.
-    """
-    if provisioned is not None:
-        least, most = provisioned
-        fewest = LEAST_POLLERS if least is None else least
-        return PER_POLLER * fewest, PER_POLLER * max(fewest, MOST_POLLERS if most is None else most)
-    return 1, MOST if maximum is None else maximum
+def begin(maximum: int | None, pollers: tuple[int, int] | None) -> Concurrency:
+    """A mapping's: `maximum` is scalingConfig.maximumConcurrency, `pollers` the least and most of provisioned mode."""
+    if pollers is not None:
+        least, most = (each * CALLS_PER_POLLER for each in pollers)
+        return Concurrency(least=least, most=most, share=most)
+    most = MOST if maximum is None else maximum
+    return Concurrency(most=most, share=most)
