@@ -1,234 +1,28 @@
-"""What every source promises, on every server that serves it.
+"""What every source promises, on every server that serves it (`tests/support/read_sources.py`).
 
-Quirks: moto numbers the records of each Kinesis shard from 1, gives DynamoDB events the version 1.0, and wants the stream's ARN with GetRecords; the DynamoDB
-emulators have one shard that never splits, and tell the bytes of an item as 0 (ministack); moto's queue gives one message
-at a time out of many, in any order. A standard queue promises no order: there all that was written is what counts.
+Quirks: moto numbers the records of each Kinesis shard from 1, gives DynamoDB events the version 1.0, and wants the
+stream's ARN with GetRecords; the DynamoDB emulators have one shard that never splits, and tell the bytes of an item as
+0 (ministack); moto's queue gives one message at a time out of many, in any order. A standard queue promises no order,
+and a FIFO queue of each group alone: there all that was written is what counts.
 """
 
 from __future__ import annotations
 
-import base64
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
 
 import orjson
 import pytest
 
 from headrace.errors import Reason, SourceError, Throttled
-from headrace.records import After, Position, Record, Start
-from headrace.spec import parse_mapping
-from headrace.stream.aws import AwsSettings
-from headrace.stream.queues.messages import Message
-from headrace.stream.sources import ShardReader, Source, open_queue, open_source
-from headrace.stream.sources.sqs import SqsQueue
-from tests.support.aws import REGION, client, make_queue, make_stream, unique
-from tests.support.fake_dynamodb import FakeTable, serving
+from headrace.records import Start
+from tests.support.aws import unique
 from tests.support.faulty import Fault, Faulty, faulty
-from tests.support.mappings import manifest
+from tests.support.read_sources import FAKES, SOURCES, Place, ReadingShard
 from tests.support.servers import free_port
-from tests.support.tables_with_streams import make_table
 
-VISIBILITY = 2.0
-"""Seconds for which a message that was read is hidden."""
-
-
-class Reading(Protocol):
-    """A source, as its consumer sees it: what is not done with is read again by the next reading."""
-
-    async def read(self) -> Sequence[Record]:
-        """What there is, once."""
-        ...
-
-    async def done(self, record: Record) -> None:
-        """Everything up to this record is done with, or this record alone where there is no order."""
-        ...
-
-    def again(self) -> Reading:
-        """Another reader, which begins with what is not done with."""
-        ...
-
-
-@dataclass
-class ReadingShard:
-    """The only shard of a stream."""
-
-    source: Source
-    place: Position | None = None
-    shard: str = ""
-    reader: ShardReader | None = None
-
-    async def read(self) -> Sequence[Record]:
-        if self.reader is None:
-            (only,) = await self.source.shards()
-            self.shard = only.shard_id
-            self.reader = self.source.reader(self.shard, self.place or Start())
-        found: list[Record] = []
-        while True:
-            polled = await self.reader.read()
-            found += polled.records
-            if not polled.records and not polled.behind:
-                return found
-
-    async def done(self, record: Record) -> None:
-        self.place = After(record.sequence_number)
-
-    def again(self) -> Reading:
-        return ReadingShard(self.source, self.place)
-
-
-@dataclass
-class ReadingQueue:
-    """A queue; what is read is invisible for VISIBILITY seconds."""
-
-    queue: SqsQueue
-    messages: dict[str, Message]
-
-    async def read(self) -> Sequence[Record]:
-        found: list[Record] = []
-        waited = 0
-        while received := await self.queue.receive(10, waited, VISIBILITY):
-            self.messages |= {one.message_id: one for one in received}
-            found += [one.record for one in received]
-        return found
-
-    async def done(self, record: Record) -> None:
-        confirmed = await self.queue.delete([self.messages[record.sequence_number]])
-        assert len(confirmed.done) == 1
-
-    def again(self) -> Reading:
-        return ReadingQueue(self.queue, {})
-
-
-@dataclass
-class Place:
-    """A source somewhere: where it is, how texts are written to it, and how they stand in an event."""
-
-    arn: str
-    url: str
-    put: Callable[..., Awaitable[object]]
-    text: Callable[[Any], str]
-    fields: dict[str, Any]
-    """Of its event: each field with what it says, or with a type, or with fields of its own."""
-    ordered: bool = True
-    reads: str = "GetRecords"
-
-    @asynccontextmanager
-    async def reading(
-        self, url: str | None = None, arn: str | None = None, page: int | None = None
-    ) -> AsyncIterator[Reading]:
-        start = {"startingPosition": "TRIM_HORIZON"} if self.ordered else {}
-        mapping = parse_mapping(manifest("sqs", eventSourceArn=arn or self.arn, **start))
-        aws = AwsSettings(endpoint_url=url or self.url)
-        opened = open_source(mapping, aws) if self.ordered else open_queue(mapping, aws)
-        if page is not None and not isinstance(opened, SqsQueue):
-            opened._read_limit = page  # type: ignore[attr-defined]
-        try:
-            yield ReadingShard(opened) if not isinstance(opened, SqsQueue) else ReadingQueue(opened, {})
-        finally:
-            await opened.aclose()
-
-    def texts(self, records: Sequence[Record]) -> list[str]:
-        found = [self.text(orjson.loads(record.event)) for record in records]
-        return found if self.ordered else sorted(found, key=int)
-
-
-@asynccontextmanager
-async def a_stream(url: str) -> AsyncIterator[Place]:
-    async with client("kinesis", url) as kinesis:
-        stream = await make_stream(kinesis)
-        inner = {
-            "kinesisSchemaVersion": "1.0",
-            "partitionKey": "k",
-            "sequenceNumber": str,
-            "data": str,
-            "approximateArrivalTimestamp": float,
-        }
-        fields = {
-            "kinesis": inner,
-            "eventSource": "aws:kinesis",
-            "eventVersion": "1.0",
-            "eventID": str,
-            "eventName": "aws:kinesis:record",
-            "invokeIdentityArn": str,
-            "awsRegion": REGION,
-            "eventSourceARN": stream.arn,
-        }
-        text = lambda event: base64.b64decode(event["kinesis"]["data"]).decode()  # noqa: E731
-        yield Place(stream.arn, url, stream.put, text, fields)
-
-
-def of_a_table(arn: str, url: str, put: Callable[..., Awaitable[object]]) -> Place:
-    inner = {
-        "ApproximateCreationDateTime": float,
-        "Keys": {"pk": {"S": "k"}},
-        "NewImage": dict,
-        "SequenceNumber": str,
-        "SizeBytes": int,
-        "StreamViewType": "NEW_AND_OLD_IMAGES",
-    }
-    fields = {
-        "eventID": str,
-        "eventName": "INSERT",
-        "eventVersion": str,
-        "eventSource": "aws:dynamodb",
-        "awsRegion": REGION,
-        "dynamodb": inner,
-        "eventSourceARN": arn,
-    }
-    return Place(arn, url, put, lambda event: str(event["dynamodb"]["NewImage"]["data"]["S"]), fields)
-
-
-@asynccontextmanager
-async def a_table(url: str) -> AsyncIterator[Place]:
-    async with client("dynamodb", url) as dynamodb:
-        table = await make_table(dynamodb)
-        yield of_a_table(table.arn, url, table.put)
-
-
-@asynccontextmanager
-async def a_faked_table(_: str) -> AsyncIterator[Place]:
-    async with serving(FakeTable()) as fake:
-
-        async def put(*data: str) -> object:
-            return fake.put(*data)
-
-        yield of_a_table(fake.arn, fake.url, put)
-
-
-@asynccontextmanager
-async def a_queue(url: str) -> AsyncIterator[Place]:
-    async with client("sqs", url) as sqs:
-        queue = await make_queue(sqs)
-
-        async def put(*data: str) -> None:
-            for text in data:
-                await sqs.send_message(QueueUrl=queue.url, MessageBody=text)
-
-        attributes = {
-            "ApproximateReceiveCount": "1",
-            "SentTimestamp": str,
-            "SenderId": str,
-            "ApproximateFirstReceiveTimestamp": str,
-        }
-        fields = {
-            "messageId": str,
-            "receiptHandle": str,
-            "body": str,
-            "attributes": attributes,
-            "messageAttributes": {},
-            "md5OfBody": str,
-            "eventSource": "aws:sqs",
-            "eventSourceARN": queue.arn,
-            "awsRegion": REGION,
-        }
-        text = lambda event: str(event["body"])  # noqa: E731
-        yield Place(queue.arn, url, put, text, fields, ordered=False, reads="ReceiveMessage")
-
-
-SOURCES = {"kinesis": a_stream, "dynamodb": a_table, "sqs": a_queue}
 PLACES = [
     ("kinesis", "ministack"),
     ("kinesis", "kinesis_local"),
@@ -236,15 +30,19 @@ PLACES = [
     ("dynamodb", "fake"),
     ("dynamodb", "ministack"),
     ("dynamodb", "moto"),
+    ("sqs", "fake"),
     ("sqs", "ministack"),
     ("sqs", "moto"),
+    ("fifo", "fake"),
+    ("fifo", "ministack"),
+    ("fifo", "moto"),
 ]
 
 
 @pytest.fixture(params=PLACES, ids="-on-".join)
 async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     source, server = request.param
-    made = a_faked_table("") if server == "fake" else SOURCES[source](request.getfixturevalue(server))
+    made = FAKES[source]("") if server == "fake" else SOURCES[source](request.getfixturevalue(server))
     async with made as there:
         yield there
 
@@ -281,7 +79,7 @@ async def test_a_record_tells_when_it_was_written_and_whose_order_it_keeps(place
     async with place.reading() as source:
         (record,) = await source.read()
     assert abs(record.arrival - time.time()) < 60
-    assert bool(record.key) == place.ordered
+    assert bool(record.key) == place.keyed
 
 
 async def test_an_event_has_the_fields_of_lambdas_and_no_other(place: Place) -> None:
@@ -290,6 +88,7 @@ async def test_an_event_has_the_fields_of_lambdas_and_no_other(place: Place) -> 
     async with place.reading() as source:
         (record,) = await source.read()
     assert unlike(orjson.loads(record.event), place.fields) == []
+    assert place.fields.keys() <= place.traits.fields, "so filters may ask for them"
 
 
 def unlike(found: Any, wanted: Any, where: str = "event") -> list[str]:
@@ -302,7 +101,9 @@ def unlike(found: Any, wanted: Any, where: str = "event") -> list[str]:
     return differing + [one for name in found.keys() & wanted for one in unlike(found[name], wanted[name], name)]
 
 
-@pytest.mark.parametrize("place", [one for one in PLACES if one[0] != "sqs"], ids="-on-".join, indirect=True)
+@pytest.mark.parametrize(
+    "place", [one for one in PLACES if one[0] not in {"sqs", "fifo"}], ids="-on-".join, indirect=True
+)
 async def test_a_read_brings_no_more_records_than_it_is_asked_for_and_the_next_goes_on_behind_them(
     place: Place,
 ) -> None:
@@ -337,9 +138,33 @@ async def test_what_is_not_done_with_comes_again_and_the_rest_does_not(place: Pl
         assert sorted(again) == ["2", "3"]
 
 
+@pytest.mark.parametrize("place", [one for one in PLACES if one[0] == "fifo"], ids="-on-".join, indirect=True)
+async def test_of_a_group_nothing_is_read_while_a_part_of_it_is_not_done_with(place: Place) -> None:
+    """F.3: in order, and whoever has its first messages has the group."""
+    await place.put(*NUMBERS[:15], group="a")
+    await place.put("15", group="b")
+    async with place.reading() as source:
+        first = [one for one in await source.read() if one.key == "a"]
+        assert [place.texts([one])[0] for one in first] == NUMBERS[: len(first)]
+        assert 0 < len(first) <= 10
+        assert await source.again().read() == []
+        for one in first:
+            await source.done(one)
+        rest = await source.again().read()
+    assert [place.texts([one])[0] for one in rest] == NUMBERS[len(first) : len(first) + len(rest)]
+    assert rest
+
+
+@pytest.mark.parametrize(
+    "place",
+    [one for one in PLACES if one not in {("sqs", "fake"), ("fifo", "fake")}],  # these are there
+    ids="-on-".join,
+    indirect=True,
+)
 async def test_a_source_that_is_not_there_is_told_by_its_name_with_what_to_do(place: Place) -> None:
     name = place.arn.replace("table/", "table/" + unique("no"), 1) if "table/" in place.arn else ""
-    arn = name or place.arn + unique("-nowhere")
+    suffix = ".fifo" if place.arn.endswith(".fifo") else ""
+    arn = name or place.arn.removesuffix(suffix) + unique("-nowhere") + suffix
     async with place.reading(arn=arn) as source:
         with pytest.raises(SourceError) as told:
             await source.read()

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.support.aws import Queue, unique
+from tests.support.aws import Queue, make_queue, unique
+from tests.support.faulty import Fault, faulty
 from tests.support.function import RecordedCall, RecordingFunction, fails_on, function_error, status, success
 from tests.support.headrace import mapping, run, write
+from tests.support.mappings import filters
 
 IDLE = ("--exit-when-idle", 1.5)
 VISIBILITY = 5
@@ -24,11 +26,8 @@ PARTIAL = {"functionResponseTypes": ["ReportBatchItemFailures"]}
 
 
 async def make(sqs: Any, *, fifo: bool = False, **attributes: str) -> Queue:
-    name = unique("source") + ".fifo" * fifo
     told = {"VisibilityTimeout": str(VISIBILITY), **({"FifoQueue": "true"} if fifo else {}), **attributes}
-    made = await sqs.create_queue(QueueName=name, Attributes=told)
-    answer = await sqs.get_queue_attributes(QueueUrl=made["QueueUrl"], AttributeNames=["QueueArn"])
-    return Queue(sqs, made["QueueUrl"], answer["Attributes"]["QueueArn"])
+    return await make_queue(sqs, **told)
 
 
 async def with_dead_letters(sqs: Any, receives: int, *, fifo: bool = False) -> tuple[Queue, Queue]:
@@ -386,6 +385,48 @@ async def test_a_queue_that_is_not_there_is_told_and_read_once_it_is(
         await sqs.send_message(QueueUrl=made["QueueUrl"], MessageBody="a")
         await function.until(lambda: function.seen == [["a"]])
         assert await running.stop() == 0
+
+
+async def test_a_queue_that_is_denied_is_told_with_the_rights_that_it_takes_and_read_once_they_are_there(
+    ministack: str, sqs: Any, function: RecordingFunction, tmp_path: Path
+) -> None:
+    queue = await make(sqs)
+    await send(queue, "a")
+    async with faulty(ministack) as way:
+        way.faults["ReceiveMessage"] = [Fault(400, "AccessDeniedException")] * 3
+        async with run(write(tmp_path, source(queue, function.url)), way.url) as running:
+            await function.until(lambda: function.seen == [["a"]])
+            assert await running.stop() == 0
+    told = [one for one in running.logged("condition does not hold") if one["condition"] == "SourceReachable"]
+    assert {one["reason"] for one in told} == {"AccessDenied"}
+    assert "allow sqs:ReceiveMessage, DeleteMessage, ChangeMessageVisibility" in told[0]["message"]
+
+
+async def test_a_queue_of_another_region_is_told_with_what_to_look_at(
+    ministack: str, sqs: Any, function: RecordingFunction, tmp_path: Path
+) -> None:
+    queue = await make(sqs)
+    document = source(queue, function.url)
+    document["spec"]["eventSourceArn"] = queue.arn.replace("us-east-1", "eu-west-1")
+    async with run(write(tmp_path, document), ministack) as running:
+        await running.until(lambda: running.logged("condition does not hold"))
+        assert await running.stop() == 0
+    told = running.logged("condition does not hold")[0]
+    assert (told["condition"], told["reason"]) == ("SourceReachable", "NotFound")
+    assert "spec.aws.region" in told["message"]
+
+
+async def test_a_filter_on_a_field_that_no_message_has_is_told_at_the_start(
+    ministack: str, sqs: Any, function: RecordingFunction, tmp_path: Path
+) -> None:
+    queue = await make(sqs)
+    document = source(queue, function.url, filterCriteria=filters('{"data": {"kind": ["order"]}}'))
+    async with run(write(tmp_path, document), ministack, *IDLE) as running:
+        assert await running.end() == 0
+    (told,) = running.logged("a filter matches nothing")
+    assert (told["filter"], told["field"], told["data_field"]) == (
+        "spec.filterCriteria.filters[0].pattern", "data", "body",
+    )  # fmt: skip
 
 
 async def test_a_queue_without_dead_letters_is_told_with_advice(

@@ -98,7 +98,8 @@ class Queue:
         return [json.loads(message["Body"]) for message in messages]
 
 
-async def make_queue(sqs: Any, name: str | None = None) -> Queue:
-    made = await sqs.create_queue(QueueName=name or unique("queue"))
-    attributes = await sqs.get_queue_attributes(QueueUrl=made["QueueUrl"], AttributeNames=["QueueArn"])
-    return Queue(sqs, made["QueueUrl"], attributes["Attributes"]["QueueArn"])
+async def make_queue(sqs: Any, name: str | None = None, **attributes: str) -> Queue:
+    suffix = ".fifo" if "FifoQueue" in attributes else ""
+    made = await sqs.create_queue(QueueName=name or unique("queue") + suffix, Attributes=attributes)
+    told = await sqs.get_queue_attributes(QueueUrl=made["QueueUrl"], AttributeNames=["QueueArn"])
+    return Queue(sqs, made["QueueUrl"], told["Attributes"]["QueueArn"])

@@ -6,6 +6,7 @@ Messages are known by their place in what is sent, from 1; that is their Message
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import json
 import math
@@ -91,6 +92,15 @@ class FakeQueue:
         return self.clock.now
 
     @property
+    def arn(self) -> str:
+        return ARN + ".fifo" * self.fifo
+
+    def send(self, message: Sent) -> None:
+        """Sends a message more, which is there from `message.at` on."""
+        self.lying.append(Lying(len(self.lying) + len(self.dead) + len(self.deleted) + 1, message, message.at))
+        self._changed.set()
+
+    @property
     def hidden(self) -> list[str]:
         return [one.id for one in self.lying if self._is_hidden(one) and one.receives]
 
@@ -160,8 +170,13 @@ class FakeQueue:
         }
         if self.fifo:
             attributes |= {"MessageGroupId": one.sent.group, "SequenceNumber": one.id}
-        entry = {"MessageId": one.id, "ReceiptHandle": one.receipt, "Body": one.sent.body, "Attributes": attributes}
-        return to_message(entry, ARN, "us-east-1", received, received + visibility)
+            attributes["MessageDeduplicationId"] = f"once {one.id}"
+        md5 = hashlib.md5(one.sent.body.encode(), usedforsecurity=False).hexdigest()
+        entry = {
+            "MessageId": one.id, "ReceiptHandle": one.receipt, "Body": one.sent.body, "MD5OfBody": md5,
+            "Attributes": attributes,
+        }  # fmt: skip
+        return to_message(entry, self.arn, "us-east-1", received, received + visibility)
 
     def _by(self, message: Message) -> Lying | None:
         return next((one for one in self.lying if one.receipt == message.receipt), None)
