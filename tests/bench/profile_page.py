@@ -113,6 +113,10 @@ Most of a read is botocore's and aiobotocore's: what is signed, put together and
 validation, and one look at the endpoint's rules for each operation are what could be left out of it from outside. A bare loop that signs by itself is the
 floor; between the two is nothing that keeps credentials, endpoints and errors botocore's.
 
+Tried by hand on 2026-11-26, beside what there was, in six spans of six seconds: a signer of our own under botocore's, which keeps the day's key and goes
+through the headers once, takes 40 µs instead of 121 when it runs hot, and 6 % off the CPU of 64 idle shards (0.113 % of a core each, from 0.121 %).
+Not taken: signing stays botocore's for as long as that decides nothing.
+
 ## Memory
 
 `headrace run` of {fewest}, idling, holds {run:.0f} MB, of which botocore, aiohttp and pydantic are {libraries:.0f}; a client of Kubernetes, {cluster:.0f} MB,
