@@ -4,6 +4,9 @@ Quirks: moto numbers the records of each Kinesis shard from 1, gives DynamoDB ev
 stream's ARN with GetRecords; the DynamoDB emulators have one shard that never splits, and tell the bytes of an item as
 0 (ministack); moto's queue gives one message at a time out of many, in any order. A standard queue promises no order,
 and a FIFO queue of each group alone: there all that was written is what counts.
+
+Kinesis has no fake: kinesis-local and ministack are as quick and more faithful. What goes wrong on the way does so between
+us and any server, so that one is enough; a fake queue is always there, and tells nothing of one that is not.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from headrace.errors import Reason, SourceError
-from headrace.stream.events import Faulted, ReceiptsExpired, RecordsFiltered, RecordsPolled
+from headrace.stream.events import ConditionObserved, Faulted, ReceiptsExpired, RecordsFiltered, RecordsPolled
 from headrace.stream.functions import NoResponse, Response
 from headrace.stream.membership import Alone
 from tests.support.fake_queue import (
@@ -100,8 +100,13 @@ class Reporting(Alone):
 
     needed = 0
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[int] = []
+
     def report_calls(self, in_flight: int) -> None:
         self.needed = in_flight
+        self.told.append(in_flight)
 
 
 def test_a_batch_that_waits_for_its_own_sake_needs_no_share_of_the_calls_but_while_it_is_called() -> None:
@@ -123,12 +128,16 @@ def test_a_batch_that_waits_for_its_own_sake_needs_no_share_of_the_calls_but_whi
 
 
 def test_a_batch_of_which_it_is_not_known_why_it_fails_needs_no_share_either() -> None:
-    members, waiting = Reporting(), set[int]()
-    world = QueueWorld(sent(1), gateway, ONE, membership=members)
-    world.queue.fault = lambda _: None if world.in_flight or not world.calls else waiting.add(members.needed)
+    members, until = Reporting(), list[int]()
+
+    def answer(call: CalledWith) -> tuple[str, Response | NoResponse, float]:
+        until.append(len(members.told))
+        return gateway(call)
+
+    world = QueueWorld(sent(1), answer, ONE, membership=members)
     world.play(Life(100, kill=True))
-    assert len(world.calls) > 3
-    assert waiting == {0}
+    assert len(until) > 3
+    assert all(0 in members.told[before:then] for before, then in pairwise(until))
 
 
 def test_the_age_that_is_told_grows_while_a_message_fails_again_and_again() -> None:
@@ -168,6 +177,39 @@ def test_a_pause_that_is_asked_for_is_kept_up_to_the_longest_back_off() -> None:
     world = QueueWorld(sent(1), lambda call: ok(call) if call.at > 1 else asks, ONE)
     world.play(Life(100))
     assert world.calls[1].at == pytest.approx(60, abs=1)
+
+
+@pytest.mark.parametrize(("messages", "fifo"), [(1, True), (1, False), (2_600, False)])
+def test_a_stop_waits_no_longer_for_deletes_that_are_refused(messages: int, fifo: bool) -> None:
+    """Whatever their visibility; what is not deleted comes again after it."""
+    world = QueueWorld(sent(messages, "a" * fifo), ok, {"batchSize": 10}, fifo=fifo, visibility=600)
+    world.queue.fault = lambda operation: unreachable_queue() if operation == "delete" else None
+    world.play(Life(20))
+    assert world.calls
+    assert world.ended[0] < 20 + 4 + 11
+    assert len(world.queue.lying) == messages
+
+
+def test_a_mapping_in_provisioned_mode_begins_with_all_calls_of_its_least_pollers() -> None:
+    pollers = {"provisionedPollerConfig": {"minimumPollers": 2, "maximumPollers": 3}}
+    world = QueueWorld(sent(400), partial(ok, takes=1.0), ONE | pollers)
+    world.play(Life(30))
+    began = world.calls[0].at
+    assert sum(call.at < began + 0.5 for call in world.calls) == 20
+    assert world.most_in_flight == 30
+
+
+def test_more_time_that_is_refused_is_asked_for_less_and_less_often() -> None:
+    """A role made for Lambda has no right to ChangeMessageVisibility."""
+    window = {"batchSize": 10_000, "maximumBatchingWindowInSeconds": 50}
+    world = QueueWorld(sent(1_000), ok, window)
+    denied = SourceError(Reason.ACCESS_DENIED, "allow it")
+    world.queue.fault = lambda operation: denied if operation == "hold" else None
+    world.play(Life(48, kill=True))
+    asked = [at for at, operation, _ in world.queue.operations if operation == "hold"]
+    assert 1 < len(asked) < 100
+    told = [one for one in world.events if isinstance(one, ConditionObserved) and one.reason is Reason.ACCESS_DENIED]
+    assert 1 < len(told) < 10
 
 
 def test_of_a_group_whose_first_message_has_lapsed_nothing_is_called_before_it() -> None:

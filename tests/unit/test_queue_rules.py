@@ -157,6 +157,7 @@ def test_of_what_a_provisioned_mapping_always_has_each_poller_has_as_large_a_par
     assert one.answered(backlog=True).allowed == 16
     assert replace(one, now=40).throttled(0.0, 1.0).throttled(1.0, 1.0).throttled(2.0, 1.0).allowed == 15
     assert one.within(0).allowed == 0
+    assert begin(None, (2, 3)).within(10).allowed == 7, "rounded up, lest pollers together have less"
 
 
 def test_a_share_of_nothing_lets_nothing_start() -> None:

@@ -9,12 +9,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from headrace.ending import LAST_CHECKPOINT
 from headrace.errors import SourceError
 from headrace.stream.asking import Asking
 from headrace.stream.events import MessagesDeleted, ReceiptsExpired
 from headrace.stream.poller import backoff
 from headrace.stream.queues.visibility import lapsed
 from headrace.stream.sources.sqs import AT_ONCE
+from headrace.stream.waiting import first, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,11 +35,12 @@ LONGEST_PAUSE = 10.0
 
 
 class Deleter:
-    """Deletes what it is given, in the background; `run` is to be running."""
+    """Deletes what it is given, in the background; `run` is to be running. From `stop` on nothing is tried for long."""
 
-    def __init__(self, queue: SqsQueue, observer: Observer) -> None:
+    def __init__(self, queue: SqsQueue, observer: Observer, stop: asyncio.Event) -> None:
         self._queue = queue
         self._observer = observer
+        self._stop = stop
         self._asking = Asking("deleting", observer)
         self._waiting: dict[str, Message] = {}
         self._deleting: dict[str, Message] = {}
@@ -73,14 +76,14 @@ class Deleter:
         return False
 
     async def put(self, messages: Iterable[Message]) -> None:
-        """Has messages deleted; waits where too many wait already, once it has taken these."""
+        """Has messages deleted; waits where too many wait already, once it has taken these, until the stop."""
         self._waiting |= {one.message_id: one for one in messages}
         if self._waiting:
             self._empty.clear()
             self._some.set()
         if len(self._waiting) >= MOST_WAITING:
             self._room.clear()
-        await self._room.wait()
+        await first(None, self._room, self._stop)
 
     async def run(self) -> None:
         """For ever."""
@@ -110,23 +113,30 @@ class Deleter:
             self._empty.set()
 
     async def delete(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Deletes messages, at once and until it is done; gives those that it is too late for."""
-        late: list[Message] = []
+        """Deletes messages, at once and until it is done; gives those that come again.
+
+        It was too late for them, or the stop was LAST_CHECKPOINT seconds ago.
+        """
+        done: set[str] = set()
         self._deleting |= {one.message_id: one for one in messages}
         try:
-            for start in range(0, len(messages), AT_ONCE):
-                late += await self._until_done(messages[start : start + AT_ONCE])
+            async with within(LAST_CHECKPOINT, self._stop):
+                for start in range(0, len(messages), AT_ONCE):
+                    await self._until_done(messages[start : start + AT_ONCE], done)
+        except TimeoutError:
+            pass
         finally:
             for message in messages:
                 self._deleting.pop(message.message_id, None)
             self._tell_empty()
+        late = [one for one in messages if one.message_id not in done]
         if late:
             self._observer(ReceiptsExpired(self._queue.name, len(late), late[0].message_id))
         return late
 
-    async def _until_done(self, batch: Sequence[Message]) -> Sequence[Message]:
+    async def _until_done(self, batch: Sequence[Message], done: set[str]) -> None:
+        """Until each is done, or it is too late for it."""
         failures = 0
-        late: list[Message] = []
         while batch:
             batch = [self._deleting.get(one.message_id, one) for one in batch]
             try:
@@ -136,18 +146,15 @@ class Deleter:
             else:
                 self._asking.succeeded()
                 anew = [one for one in confirmed.late if self._deleting.get(one.message_id, one).receipt != one.receipt]
-                late += [one for one in confirmed.late if one not in anew]
+                done.update(one.message_id for one in confirmed.done)
                 if confirmed.done:
                     self._observer(MessagesDeleted(self._queue.name, len(confirmed.done)))
                 batch = [*confirmed.again, *anew]
             now = time.monotonic()
-            expired = [one for one in batch if lapsed(self._deleting.get(one.message_id, one), now)]
-            late += expired
-            batch = [one for one in batch if one not in expired]
+            batch = [one for one in batch if not lapsed(self._deleting.get(one.message_id, one), now)]
             if batch:
                 failures += 1
                 await asyncio.sleep(backoff(failures, LONGEST_PAUSE))
-        return late
 
     async def emptied(self) -> None:
         """Waits until all that was put is deleted, or has lapsed."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from headrace.errors import SourceError
+from headrace.stream.poller import backoff
 from headrace.stream.queues.visibility import extension
 from headrace.stream.sources.sqs import AT_ONCE
 
@@ -25,6 +26,7 @@ HOLD_INTERVAL = 1.0
 """Seconds between two looks at who needs more time."""
 SIDE_BY_SIDE = 16
 """Requests at a time."""
+LONGEST_PAUSE = 10.0
 
 T = TypeVar("T")
 
@@ -38,18 +40,25 @@ async def hold(
 ) -> None:
     """For ever: asks for more time for those of `held` that need it; `each` is what messages are received with.
 
-    `renew` is told of the time (seconds of a monotonic clock) from which on a message is visible again.
+    `renew` is told of the time (seconds of a monotonic clock) from which on a message is visible again. A refusal ends
+    a round, as all of it would be refused, and the next one waits longer.
     """
+    failures = 0
     while True:
-        await asyncio.sleep(HOLD_INTERVAL)
+        await asyncio.sleep(backoff(failures, LONGEST_PAUSE) if failures else HOLD_INTERVAL)
         now = time.monotonic()
+        refusals: list[SourceError] = []
         due = [(one, more) for one in held() if (more := extension(one, each(), now)) is not None]
 
-        async def ask(part: Sequence[tuple[Message, float]], now: float = now) -> None:
+        async def ask(
+            part: Sequence[tuple[Message, float]], now: float = now, refusals: list[SourceError] = refusals
+        ) -> None:
+            if refusals:
+                return
             try:
                 confirmed = await queue.hold([one for one, _ in part], [more for _, more in part])
             except SourceError as error:
-                asking.failed(error)
+                refusals.append(error)
                 return
             asking.succeeded()
             seconds = {one.message_id: more for one, more in part}
@@ -59,6 +68,9 @@ async def hold(
                 renew(message, now)
 
         await _in_tens(due, ask)
+        if refusals:
+            asking.failed(refusals[0])
+        failures = failures + 1 if refusals else 0
 
 
 async def give_back(queue: SqsQueue, messages: Sequence[Message], seconds: float, asking: Asking) -> None:

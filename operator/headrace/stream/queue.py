@@ -126,7 +126,7 @@ class QueueRun:
         # Of a group no more than goes into one call: what waits behind a failed message lapses, a receive spent.
         self.at_once = min(AT_ONCE, self.delivery.limits.size) if self.fifo else AT_ONCE
         self.gathering = Gathering(self.delivery.limits, fifo=self.fifo)
-        self.deleter = Deleter(self.queue, self.observer)
+        self.deleter = Deleter(self.queue, self.observer, self.stop)
         self.receives, self.hides = Asking("receiving", self.observer), Asking("hiding", self.observer)
         self.permit = Permit(self.membership.fence, self.stop)
         maximum = spec.scaling_config.maximum_concurrency if spec.scaling_config is not None else None

@@ -38,6 +38,8 @@ _ADVICE = {
     Reason.ACCESS_DENIED: "allow sqs:ReceiveMessage, DeleteMessage, ChangeMessageVisibility, GetQueueAttributes and"
     " GetQueueUrl on it",
 }
+_ELSEWHERE = frozenset({Reason.NOT_FOUND, Reason.REJECTED, Reason.UNREACHABLE, Reason.SERVICE_ERROR})
+"""Reasons for which the queue's address is looked up again."""
 _GONE = frozenset({"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"})
 """Codes of a receipt that is of no more use: its time has passed, or the message is deleted."""
 
@@ -112,7 +114,7 @@ class SqsQueue:
         return _confirmed(await self._call("change_message_visibility_batch", Entries=entries), messages, self._arn)
 
     async def _call(self, operation: str, *, wait: int = 0, **arguments: Any) -> Any:
-        """One API call about the queue, whose address is looked up once and again after a failure."""
+        """One API call about the queue, whose address is looked up once, and again where it may be another by now."""
         try:
             await self._client.open()
             async with asyncio.timeout(wait + CALL_TIMEOUT):
@@ -120,8 +122,10 @@ class SqsQueue:
                     self._url = await self._address()
                 return await self._client.call(operation, QueueUrl=self._url, **arguments)
         except FAILURES as error:
-            self._url = None
-            raise source_error(str(self._arn), error, _ADVICE) from error
+            told = source_error(str(self._arn), error, _ADVICE)
+            if told.reason in _ELSEWHERE:
+                self._url = None
+            raise told from error
 
     async def _address(self) -> str:
         asked = {"QueueName": self._arn.resource, "QueueOwnerAWSAccountId": self._arn.account}
