@@ -86,7 +86,7 @@ def _standard_library(shared: list[Any], renderer: Any) -> logging.Handler:
 def observer(mapping: str) -> Observer:
     """Logs one mapping's events: what went wrong at once, what went well only where it changes something."""
     log = structlog.get_logger().bind(mapping=mapping)
-    last: dict[ConditionType, ConditionObserved] = {}
+    last: dict[tuple[ConditionType, str | None], ConditionObserved] = {}
     unread = _Unread(log)
 
     def observe(event: Event) -> None:
@@ -196,14 +196,20 @@ def _fault(log: Any, event: Faulted) -> None:
     )
 
 
-def _condition(log: Any, event: ConditionObserved, last: dict[ConditionType, ConditionObserved]) -> None:
-    """A condition that fails is a warning each time it is tried; one that holds is told when that is news."""
-    before = last.get(event.type)
-    last[event.type] = event
+def _condition(
+    log: Any, event: ConditionObserved, last: dict[tuple[ConditionType, str | None], ConditionObserved]
+) -> None:
+    """A condition that fails is a warning each time it is tried; one that holds is told when that is news.
+
+    That is where what failed goes well again, of this shard or kind of request; or where nothing was known of it yet.
+    """
+    before = last.get((event.type, event.shard_id))
+    unknown = before is None and not any(kind is event.type for kind, _ in last)
+    last[event.type, event.shard_id] = event
     told = {"condition": event.type.value, "reason": event.reason.value, "message": event.message}
     if not event.holds:
         log.warning("condition does not hold", **told)
-    elif before is None or not before.holds or before.reason is not event.reason:
+    elif unknown or (before is not None and (not before.holds or before.reason is not event.reason)):
         log.info("condition holds", **told)
 
 

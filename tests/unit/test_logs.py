@@ -73,6 +73,17 @@ def test_a_condition_is_told_when_it_fails_and_once_when_it_holds_again(capsys: 
     assert told == ["info", "warning", "warning", "info"]
 
 
+def test_what_goes_well_says_nothing_of_what_fails_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Another shard, or another kind of request about a queue."""
+    logs.configure("json")
+    observe = logs.observer("shop/orders")
+    for holds, of in ((True, None), (True, "a"), (False, "b"), (True, "a"), (True, None), (False, "b"), (True, "b")):
+        reason = Reason.REACHABLE if holds else Reason.NOT_FOUND
+        observe(ConditionObserved(ConditionType.SOURCE_REACHABLE, holds, reason, "", of))
+    told = [json.loads(line)["level"] for line in capsys.readouterr().err.splitlines()]
+    assert told == ["info", "warning", "warning", "info"]
+
+
 def test_messages_that_a_filter_cannot_read_are_told_once_a_minute(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
