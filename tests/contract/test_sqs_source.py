@@ -131,6 +131,34 @@ async def answering(**answers: Any) -> AsyncIterator[SqsQueue]:
         yield source
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "looked_up"),
+    [
+        (400, "QueueDoesNotExist", 2),
+        (503, "ServiceUnavailable", 2),
+        (400, "AccessDeniedException", 1),
+        (400, "RequestThrottled", 1),
+    ],
+)
+async def test_the_queues_address_is_looked_up_again_where_it_may_be_another(
+    status: int, code: str, looked_up: int
+) -> None:
+    asked: list[str] = []
+
+    async def serve(request: web.Request) -> web.Response:
+        asked.append(request.headers["X-Amz-Target"].rpartition(".")[2])
+        if asked[-1] == "GetQueueUrl":
+            return web.json_response({"QueueUrl": f"http://{request.host}/0/orders"})
+        return web.json_response({"__type": f"com.amazonaws.sqs#{code}", "message": "no"}, status=status)
+
+    async with serving(serve) as url, opened(url) as source:
+        for _ in range(2):
+            with pytest.raises(SourceError):
+                await source.receive(10, 0, 30.0)
+    assert asked.count("GetQueueUrl") == looked_up
+    assert asked.count("ReceiveMessage") == 2
+
+
 def entry(**fields: Any) -> dict[str, Any]:
     told = {
         "MessageId": "m1",
