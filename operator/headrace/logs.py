@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -30,6 +30,7 @@ from headrace.stream.events import (
     ShardFinished,
     ShardLost,
     ShardStarted,
+    ShardStopped,
     StreamRecreated,
 )
 from headrace.stream.instants import instant
@@ -86,27 +87,54 @@ def _standard_library(shared: list[Any], renderer: Any) -> logging.Handler:
 def observer(mapping: str) -> Observer:
     """Logs one mapping's events: what went wrong at once, what went well only where it changes something."""
     log = structlog.get_logger().bind(mapping=mapping)
-    last: dict[tuple[ConditionType, str | None], ConditionObserved] = {}
-    unread = _Unread(log)
+    conditions, unread = _Conditions(log), _Unread(log)
 
     def observe(event: Event) -> None:
         match event:
             case RecordsFiltered():
                 unread(event)
             case ConditionObserved():
-                _condition(log, event, last)
+                conditions(event)
             case CallEnded():
                 _call(log, event)
             case DiscardDelivered() | DeliveryFailed() | RecordsDropped():
                 _discard(log, event)
-            case ShardStarted() | ShardFinished() | ShardLost() | LeaseBroken():
+            case ShardStarted() | ShardFinished() | ShardStopped() | ShardLost() | LeaseBroken():
                 _shard(log, event)
+                conditions.forget(event)
             case Faulted():
                 _fault(log, event)
             case _:
                 _missed(log, event)
 
     return observe
+
+
+@dataclass(slots=True)
+class _Conditions:
+    """A condition that fails is a warning each time it is tried; one that holds is told when that is news.
+
+    That is where what failed goes well again, of this shard or kind of request; or where nothing was known of it yet.
+    """
+
+    log: Any
+    last: dict[tuple[ConditionType, str | None], ConditionObserved] = field(default_factory=dict)
+
+    def __call__(self, event: ConditionObserved) -> None:
+        before = self.last.get((event.type, event.shard_id))
+        known = before is not None or any(kind is event.type for kind, _ in self.last)
+        self.last[event.type, event.shard_id] = event
+        told = {"condition": event.type.value, "reason": event.reason.value, "message": event.message}
+        if not event.holds:
+            self.log.warning("condition does not hold", **told)
+        elif not known or (before is not None and (not before.holds or before.reason is not event.reason)):
+            self.log.info("condition holds", **told)
+
+    def forget(self, event: ShardStarted | ShardFinished | ShardStopped | ShardLost | LeaseBroken) -> None:
+        """Nothing more is heard of a shard that is not read any more."""
+        if isinstance(event, ShardFinished | ShardStopped):
+            for of in [one for one in self.last if one[1] == event.shard_id]:
+                del self.last[of]
 
 
 @dataclass(slots=True)
@@ -130,7 +158,7 @@ class _Unread:
         self.count, self.told = 0, time.monotonic()
 
 
-def _shard(log: Any, event: ShardStarted | ShardFinished | ShardLost | LeaseBroken) -> None:
+def _shard(log: Any, event: ShardStarted | ShardFinished | ShardStopped | ShardLost | LeaseBroken) -> None:
     match event:
         case ShardStarted(shard_id, after):
             log.info("shard started", shard=shard_id, after=after)
@@ -194,23 +222,6 @@ def _fault(log: Any, event: Faulted) -> None:
         error=str(event.error) or type(event.error).__name__,
         exc_info=None if expected else event.error,
     )
-
-
-def _condition(
-    log: Any, event: ConditionObserved, last: dict[tuple[ConditionType, str | None], ConditionObserved]
-) -> None:
-    """A condition that fails is a warning each time it is tried; one that holds is told when that is news.
-
-    That is where what failed goes well again, of this shard or kind of request; or where nothing was known of it yet.
-    """
-    before = last.get((event.type, event.shard_id))
-    unknown = before is None and not any(kind is event.type for kind, _ in last)
-    last[event.type, event.shard_id] = event
-    told = {"condition": event.type.value, "reason": event.reason.value, "message": event.message}
-    if not event.holds:
-        log.warning("condition does not hold", **told)
-    elif unknown or (before is not None and (not before.holds or before.reason is not event.reason)):
-        log.info("condition holds", **told)
 
 
 def _call(log: Any, event: CallEnded) -> None:

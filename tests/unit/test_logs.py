@@ -11,7 +11,15 @@ import structlog
 from headrace import logs
 from headrace.errors import Reason, SourceError
 from headrace.stream.classify import Succeeded
-from headrace.stream.events import CallEnded, ConditionObserved, ConditionType, Faulted, RecordsFiltered
+from headrace.stream.events import (
+    CallEnded,
+    ConditionObserved,
+    ConditionType,
+    Faulted,
+    RecordsFiltered,
+    ShardFinished,
+    ShardStopped,
+)
 from tests.support.records import records
 
 
@@ -82,6 +90,21 @@ def test_what_goes_well_says_nothing_of_what_fails_beside_it(capsys: pytest.Capt
         observe(ConditionObserved(ConditionType.SOURCE_REACHABLE, holds, reason, "", of))
     told = [json.loads(line)["level"] for line in capsys.readouterr().err.splitlines()]
     assert told == ["info", "warning", "warning", "info"]
+
+
+@pytest.mark.parametrize(("event", "told"), [(ShardFinished("a"), 2), (ShardStopped("a"), 2), (ShardFinished("b"), 1)])
+def test_of_a_shard_that_is_read_no_more_nothing_is_kept(
+    event: ShardFinished | ShardStopped, told: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shards rotate for as long as the process lives; of one that comes back all is news."""
+    logs.configure("json")
+    observe = logs.observer("shop/orders")
+    holds = ConditionObserved(
+        ConditionType.SOURCE_REACHABLE, holds=True, reason=Reason.REACHABLE, message="", shard_id="a"
+    )
+    for each in (holds, holds, event, holds):
+        observe(each)
+    assert capsys.readouterr().err.count("condition holds") == told
 
 
 def test_messages_that_a_filter_cannot_read_are_told_once_a_minute(

@@ -124,7 +124,7 @@ class Deleter:
                 for start in range(0, len(messages), AT_ONCE):
                     await self._until_done(messages[start : start + AT_ONCE], done)
         except TimeoutError:
-            pass
+            pass  # the stop waits no longer: what is left comes again in its time
         finally:
             for message in messages:
                 self._deleting.pop(message.message_id, None)

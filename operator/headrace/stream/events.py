@@ -297,7 +297,7 @@ class MessagesDeleted:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptsExpired:
-    """Messages of which the receipt was of no more use: they are not deleted, and come again."""
+    """Messages that are done with, and come again: their receipt was of no more use, or a stop waited no longer."""
 
     queue: str
     count: int

@@ -40,37 +40,47 @@ async def hold(
 ) -> None:
     """For ever: asks for more time for those of `held` that need it; `each` is what messages are received with.
 
-    `renew` is told of the time (seconds of a monotonic clock) from which on a message is visible again. A refusal ends
-    a round, as all of it would be refused, and the next one waits longer.
+    `renew` is told of the time (seconds of a monotonic clock) from which on a message is visible again.
     """
     failures = 0
     while True:
         await asyncio.sleep(backoff(failures, LONGEST_PAUSE) if failures else HOLD_INTERVAL)
         now = time.monotonic()
-        refusals: list[SourceError] = []
         due = [(one, more) for one in held() if (more := extension(one, each(), now)) is not None]
+        refusal = await _extend(queue, due, now, renew, asking)
+        if refusal is not None:
+            asking.failed(refusal)
+        failures = failures + 1 if refusal is not None else 0
 
-        async def ask(
-            part: Sequence[tuple[Message, float]], now: float = now, refusals: list[SourceError] = refusals
-        ) -> None:
-            if refusals:
-                return
-            try:
-                confirmed = await queue.hold([one for one, _ in part], [more for _, more in part])
-            except SourceError as error:
-                refusals.append(error)
-                return
-            asking.succeeded()
-            seconds = {one.message_id: more for one, more in part}
-            for message in confirmed.done:
-                renew(message, now + seconds[message.message_id])
-            for message in confirmed.late:
-                renew(message, now)
 
-        await _in_tens(due, ask)
-        if refusals:
-            asking.failed(refusals[0])
-        failures = failures + 1 if refusals else 0
+async def _extend(
+    queue: SqsQueue,
+    due: Sequence[tuple[Message, float]],
+    now: float,
+    renew: Callable[[Message, float], None],
+    asking: Asking,
+) -> SourceError | None:
+    """So many seconds more for each, up to the first refusal, which it gives: the rest would meet the same."""
+    refusal: SourceError | None = None
+
+    async def ask(part: Sequence[tuple[Message, float]]) -> None:
+        nonlocal refusal
+        if refusal is not None:
+            return
+        try:
+            confirmed = await queue.hold([one for one, _ in part], [more for _, more in part])
+        except SourceError as error:
+            refusal = error
+            return
+        asking.succeeded()
+        seconds = {one.message_id: more for one, more in part}
+        for message in confirmed.done:
+            renew(message, now + seconds[message.message_id])
+        for message in confirmed.late:
+            renew(message, now)
+
+    await _in_tens(due, ask)
+    return refusal
 
 
 async def give_back(queue: SqsQueue, messages: Sequence[Message], seconds: float, asking: Asking) -> None:
