@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -196,7 +197,7 @@ async def emptied(queue: Queue) -> bool:
 
 
 @pytest.mark.filterwarnings("default")  # kopf's own are not ours to fail on
-async def test_an_operator_makes_pods_by_backlog_and_tells_of_a_queue_in_its_own_words(
+async def test_an_operator_makes_pods_by_backlog_or_as_provisioned_and_tells_of_a_queue_in_its_own_words(
     ministack: str, sqs: Any, function: RecordingFunction, stack: AsyncExitStack
 ) -> None:
     queue = await make(sqs, VisibilityTimeout="1")
@@ -214,14 +215,17 @@ async def test_an_operator_makes_pods_by_backlog_and_tells_of_a_queue_in_its_own
     async def ready() -> bool:
         return ("Ready", "True") in [(one["type"], one["status"]) for one in (await status()).get("conditions", ())]
 
-    async def scaled() -> bool:
+    async def scaled(replicas: int) -> bool:
         deployment = await pollers.api.find(DEPLOYMENT, ref.namespace, ref.child_name)
-        return deployment is not None and deployment["spec"]["replicas"] == 2
+        return deployment is not None and deployment["spec"]["replicas"] == replicas
 
     try:
         await eventually(ready, "the mapping is ready", 60.0)
-        await eventually(scaled, "1,100 messages are worth two pods", 60.0)
+        await eventually(partial(scaled, 2), "1,100 messages are worth two pods", 60.0)
         told = await status()
+        fixed = {"scalingConfig": None, "provisionedPollerConfig": {"minimumPollers": 4}}
+        await pollers.api.merge(EVENT_SOURCE_MAPPING, ref.namespace, ref.name, {"spec": fixed})
+        await eventually(partial(scaled, 4), "in provisioned mode there are the least pollers", 60.0)
     finally:
         stop.set()
         await asyncio.wait_for(operating, 20)
